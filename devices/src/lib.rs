@@ -1,0 +1,13 @@
+//! The machine's devices: buses, interrupts as traits, PCI, virtio.
+//!
+//! Nothing here knows KVM, JSON or a command line. A device gets eventfds, the traits of [`irq`] and guest memory, so
+//! that each is tested with mocks and without `/dev/kvm`. May depend on the rust-vmm crates and on no crate of husk.
+//!
+//! Everything a guest writes reaches a device through [`bus`] (registers) or [`virtio::queue`] (requests). Both hand on
+//! checked values only.
+
+pub mod bus;
+pub mod event_loop;
+pub mod irq;
+pub mod memory;
+pub mod virtio;

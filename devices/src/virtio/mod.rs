@@ -1,0 +1,7 @@
+//! virtio 1.2 devices over PCI.
+//!
+//! A device ([`device::VirtioDevice`]) is parsing and executing requests. Everything that all devices share stands once:
+//! rings in [`queue`], status and feature negotiation in the transport, threads and waiting in the worker.
+
+pub mod device;
+pub mod queue;

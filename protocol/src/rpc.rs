@@ -1,0 +1,270 @@
+//! The agent's calls: one [`Request`] frame from the host, one [`Reply`] frame back, in order, on one connection.
+//!
+//! A call that waits (`Wait`) blocks its connection only: the host opens one connection for each thing it waits for.
+
+use serde::{Deserialize, Serialize};
+
+use crate::stream::{Stdio, WindowSize};
+
+/// Where the guest mounts the sandbox's virtio-fs device. Each share is a directory or file below it.
+pub const SHARES_DIR: &str = "/run/husk/shares";
+
+/// virtio-fs tag of that device.
+pub const SHARES_TAG: &str = "husk";
+
+/// One call. `id` is the container's; `exec` names a further process in it, absent for the container's first.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// First call of every connection. Refused unless `version` is the agent's own.
+    Hello {
+        /// [`crate::VERSION`] of the host.
+        version: u32,
+    },
+    /// Makes a container; its process waits for `Start`.
+    Create {
+        /// Container id.
+        id: String,
+        /// The OCI runtime spec (`config.json`) with every path as the guest sees it.
+        spec: Box<serde_json::Value>,
+        /// Standard streams of the first process.
+        stdio: Stdio,
+    },
+    /// Lets a created container's process run the user's program.
+    Start {
+        /// Container id.
+        id: String,
+    },
+    /// Runs a further process in a container.
+    Exec {
+        /// Container id.
+        id: String,
+        /// Name of the process, unique in its container.
+        exec: String,
+        /// The OCI `process` object.
+        process: Box<serde_json::Value>,
+        /// Its standard streams.
+        stdio: Stdio,
+    },
+    /// Sends a signal.
+    Signal {
+        /// Container id.
+        id: String,
+        /// The process; the container's first if absent.
+        exec: Option<String>,
+        /// Signal number, 1..=64.
+        signal: i32,
+        /// To every process of the container.
+        all: bool,
+    },
+    /// Changes a terminal's size.
+    Resize {
+        /// Container id.
+        id: String,
+        /// The process; the container's first if absent.
+        exec: Option<String>,
+        /// The new size.
+        size: WindowSize,
+    },
+    /// Answers when the process has ended; at once if it already has.
+    Wait {
+        /// Container id.
+        id: String,
+        /// The process; the container's first if absent.
+        exec: Option<String>,
+    },
+    /// State of one container.
+    State {
+        /// Container id.
+        id: String,
+    },
+    /// Processes of one container.
+    Processes {
+        /// Container id.
+        id: String,
+    },
+    /// Resource use of one container.
+    Stats {
+        /// Container id.
+        id: String,
+    },
+    /// Freezes a container.
+    Pause {
+        /// Container id.
+        id: String,
+    },
+    /// Thaws a container.
+    Resume {
+        /// Container id.
+        id: String,
+    },
+    /// Removes a stopped container; with `force`, kills it first.
+    Delete {
+        /// Container id.
+        id: String,
+        /// Kill it if it still runs.
+        force: bool,
+    },
+    /// Powers the guest off, after killing every container.
+    Shutdown {},
+}
+
+/// The answer to one [`Request`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Reply {
+    /// To `Hello`.
+    Hello {
+        /// [`crate::VERSION`] of the agent.
+        version: u32,
+        /// `uname -r` of the guest.
+        kernel: String,
+    },
+    /// The call was carried out and has nothing to say.
+    Done {},
+    /// To `Create` and `Exec`.
+    Started {
+        /// Process id in the guest's first pid namespace.
+        pid: i32,
+    },
+    /// To `Wait`.
+    Exited {
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// To `State`.
+    State {
+        /// The container's state.
+        state: ContainerState,
+        /// Guest pid of its first process, 0 once stopped.
+        pid: i32,
+    },
+    /// To `Processes`.
+    Processes {
+        /// One entry a process.
+        processes: Vec<Process>,
+    },
+    /// To `Stats`.
+    Stats {
+        /// The figures.
+        stats: Box<Stats>,
+    },
+    /// The call failed and changed nothing.
+    Failed {
+        /// What kind of failure.
+        code: ErrorCode,
+        /// One line, the whole chain of causes.
+        message: String,
+    },
+}
+
+/// Kinds of failure that the host reacts to differently.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorCode {
+    /// `Hello` is missing or has another version.
+    Version,
+    /// No such container or process.
+    NotFound,
+    /// The id is taken.
+    AlreadyExists,
+    /// The container is in a state that does not allow the call.
+    WrongState,
+    /// A field of the request is not usable; the message names it.
+    Invalid,
+    /// The program does not exist in the container (shells say 127).
+    ProgramNotFound,
+    /// The program may not be executed (shells say 126).
+    ProgramNotExecutable,
+    /// Anything else.
+    Internal,
+}
+
+/// States of a container (OCI runtime spec, "State").
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ContainerState {
+    /// Made, not started.
+    Created,
+    /// Its program runs.
+    Running,
+    /// Frozen.
+    Paused,
+    /// Its first process has ended.
+    Stopped,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExitStatus {
+    /// It returned this code, 0..=255.
+    Code(u8),
+    /// This signal ended it.
+    Signal(u8),
+}
+
+impl ExitStatus {
+    /// The code a shell reports: the program's own, or 128 plus the signal.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Code(code) => code,
+            Self::Signal(signal) => signal.saturating_add(128),
+        }
+    }
+}
+
+/// One process of a container, as the guest's `/proc` has it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Guest pid, in the guest's first pid namespace.
+    pub pid: i32,
+    /// Guest pid of its parent.
+    pub ppid: i32,
+    /// Effective user id in the guest.
+    pub uid: u32,
+    /// Processor time used, in clock ticks (100 a second).
+    pub cpu_ticks: u64,
+    /// Start, in clock ticks after the guest's boot.
+    pub start_ticks: u64,
+    /// The controlling terminal's device number, 0 if none.
+    pub tty: u32,
+    /// Command line; the name in brackets if it has none.
+    pub command: String,
+}
+
+/// Resource use of a container in its guest cgroup.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stats {
+    /// `cpu.stat`, by key.
+    pub cpu: std::collections::BTreeMap<String, u64>,
+    /// `memory.stat`, by key.
+    pub memory: std::collections::BTreeMap<String, u64>,
+    /// `memory.current`, bytes.
+    pub memory_current: u64,
+    /// `memory.max`, bytes; absent if unlimited.
+    pub memory_limit: Option<u64>,
+    /// `memory.events`, by key.
+    pub memory_events: std::collections::BTreeMap<String, u64>,
+    /// `pids.current`.
+    pub pids_current: u64,
+    /// `pids.max`; absent if unlimited.
+    pub pids_limit: Option<u64>,
+    /// `io.stat`, one entry a device.
+    pub io: Vec<IoStats>,
+}
+
+/// One line of `io.stat`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IoStats {
+    /// Device number.
+    pub major: u64,
+    /// Device number.
+    pub minor: u64,
+    /// The counters, by key.
+    pub counters: std::collections::BTreeMap<String, u64>,
+}
