@@ -1,1 +1,11 @@
-//! End-to-end tests of husk.
+//! The framework of the end-to-end tests: bundles, the `husk` command, bare machines, and the check for leaks.
+//!
+//! The tests run as root where KVM is (in the testbed, or on a machine that has it) against the installed `husk`. Each one is
+//! wrapped in [`leaks::Watch`], so that a test that passes has also left nothing behind.
+
+pub mod bundle;
+pub mod husk;
+pub mod leaks;
+pub mod machine;
+pub mod output;
+pub mod terminal;
