@@ -10,4 +10,5 @@ pub mod bus;
 pub mod event_loop;
 pub mod irq;
 pub mod memory;
+pub mod pci;
 pub mod virtio;
