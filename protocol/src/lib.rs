@@ -24,3 +24,7 @@ pub const CALL_PORT: u32 = 1024;
 
 /// Guest vsock port on which the agent accepts standard streams ([`stream::StreamHello`], then raw bytes).
 pub const STREAM_PORT: u32 = 1025;
+
+/// Host vsock port to which the agent connects, once, as soon as it serves. It serves that connection as one it
+/// accepted on [`CALL_PORT`]: the host's first calls need no second connection. Nobody has to listen there.
+pub const READY_PORT: u32 = 1026;

@@ -35,7 +35,8 @@ pub enum Request {
         /// Container id.
         id: String,
     },
-    /// Runs a further process in a container.
+    /// Runs a further process in a container. The process is killed if it still runs when the connection that
+    /// carried this call closes: its monitor is gone.
     Exec {
         /// Container id.
         id: String,
