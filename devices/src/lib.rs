@@ -9,6 +9,8 @@
 pub mod bus;
 pub mod event_loop;
 pub mod irq;
+pub mod legacy;
+pub mod log_limit;
 pub mod memory;
 pub mod pci;
 pub mod virtio;

@@ -9,10 +9,11 @@
 //! The device is owned by its worker: all methods below `activate` run on the worker's thread, one at a time. The transport
 //! keeps the facts (kind, features, queue sizes, config) it was given at the start and never calls the device itself.
 
+use std::error::Error as _;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 
-use super::queue::RequestQueue;
+use super::queue::{QueueError, RequestQueue};
 use crate::irq::Interrupt;
 
 /// Device ids (virtio 1.2, 5).
@@ -52,6 +53,18 @@ pub struct NeedsReset {
     pub reason: String,
 }
 
+impl NeedsReset {
+    /// The driver broke a ring of `device`.
+    #[must_use]
+    pub fn ring(device: &'static str, error: &QueueError) -> Self {
+        let reason = match error.source() {
+            Some(source) => format!("{error}: {source}"),
+            None => error.to_string(),
+        };
+        Self { device, reason }
+    }
+}
+
 /// A virtio device. No method may panic, block for long, or allocate by a size the guest chose without a named limit.
 pub trait VirtioDevice: Send {
     /// Its kind.
@@ -68,9 +81,11 @@ pub trait VirtioDevice: Send {
     }
     /// The driver is ready. The worker watches the queues' doorbells and calls `process_queue`.
     fn activate(&mut self, activation: Activation) -> Result<(), NeedsReset>;
-    /// Queue `index` was kicked: take requests until it is empty, then wait for the next kick.
+    /// Queue `index` was kicked: take requests until `pop` gives none, then wait for the next kick. Called only for queues
+    /// that the driver enabled, and once for each right after activation.
     fn process_queue(&mut self, index: usize) -> Result<(), NeedsReset>;
-    /// A descriptor beside the queues that the worker is to watch for reading; may change with activation.
+    /// A descriptor beside the queues that the worker is to watch for reading. Asked again after each call below: a device
+    /// that cannot take more says `None` for a while.
     fn event_fd(&self) -> Option<RawFd> {
         None
     }

@@ -3,5 +3,6 @@
 //! A device ([`device::VirtioDevice`]) is parsing and executing requests. Everything that all devices share stands once:
 //! rings in [`queue`], status and feature negotiation in the transport, threads and waiting in the worker.
 
+pub mod chain;
 pub mod device;
 pub mod queue;

@@ -5,16 +5,24 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
-use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::{
-    Address, Bytes, GuestAddress, GuestAddressSpace, GuestMemory as _, GuestMemoryMmap,
-    VolatileSlice,
+use virtio_bindings::virtio_ring::{
+    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
 };
+use virtio_queue::{Queue, QueueOwnedT, QueueT};
+use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::chain::Table;
+pub use super::chain::{Buffer, Chain};
 use crate::irq::Interrupt;
-use crate::memory::{GuestMemory, MemorySnapshot};
+use crate::log_limit::LogLimit;
+use crate::memory::GuestMemory;
+
+/// Requests taken between two returns to the event loop, so that a driver that never lets its ring run dry cannot keep a
+/// worker from its other devices and commands.
+const MAX_BURST: u32 = 256;
 
 /// What a driver did wrong with a ring.
 #[derive(Debug, thiserror::Error)]
@@ -47,183 +55,16 @@ pub enum QueueError {
         /// Index of its first descriptor.
         head: u16,
     },
-    /// The interrupt could not be raised.
-    #[error("interrupt cannot be raised")]
+    /// The interrupt, or the queue's own kick, could not be signalled.
+    #[error("queue event cannot be signalled")]
     Interrupt(#[source] io::Error),
 }
 
-/// One buffer of a chain, wholly inside one region of guest memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Buffer {
-    /// Guest-physical address.
-    pub address: GuestAddress,
-    /// Length in bytes.
-    pub len: u32,
-}
-
-/// One request: buffers to read, then buffers to write.
-pub struct Chain {
-    memory: MemorySnapshot,
-    raw: DescriptorChain<MemorySnapshot>,
-    readable: Vec<Buffer>,
-    writable: Vec<Buffer>,
-}
-
-impl Chain {
-    /// Index of the first descriptor: what [`RequestQueue::complete`] wants back.
-    #[must_use]
-    pub fn head(&self) -> u16 {
-        self.raw.head_index()
+impl QueueError {
+    /// Whether only this chain is lost: the ring itself is sound, and the driver may go on.
+    fn spares_queue(&self) -> bool {
+        matches!(self, Self::OutsideMemory { .. } | Self::Order { .. })
     }
-
-    /// What the device may read, in order.
-    #[must_use]
-    pub fn readable(&self) -> &[Buffer] {
-        &self.readable
-    }
-
-    /// What the device may write, in order.
-    #[must_use]
-    pub fn writable(&self) -> &[Buffer] {
-        &self.writable
-    }
-
-    /// Bytes the device may read.
-    #[must_use]
-    pub fn readable_len(&self) -> u64 {
-        self.readable
-            .iter()
-            .map(|buffer| u64::from(buffer.len))
-            .sum()
-    }
-
-    /// Bytes the device may write.
-    #[must_use]
-    pub fn writable_len(&self) -> u64 {
-        self.writable
-            .iter()
-            .map(|buffer| u64::from(buffer.len))
-            .sum()
-    }
-
-    /// Guest memory as it was when the chain was taken.
-    #[must_use]
-    pub fn memory(&self) -> &GuestMemoryMmap {
-        &self.memory
-    }
-
-    /// The chain as the rust-vmm crates know it, for servers that take nothing else. It reads the descriptors again.
-    #[must_use]
-    pub fn raw(&self) -> DescriptorChain<MemorySnapshot> {
-        self.raw.clone()
-    }
-
-    /// Host slices of `buffers`, for vectored I/O straight to and from guest memory.
-    pub fn slices(&self, buffers: &[Buffer]) -> Result<Vec<VolatileSlice<'_>>, QueueError> {
-        buffers.iter().map(|buffer| self.slice(*buffer)).collect()
-    }
-
-    fn slice(&self, buffer: Buffer) -> Result<VolatileSlice<'_>, QueueError> {
-        self.memory
-            .get_slice(buffer.address, buffer.len as usize)
-            .map_err(|_| outside(self.head(), buffer))
-    }
-
-    /// Copies from the readable buffers, skipping `offset` bytes. Returns how many bytes there were, at most `data.len()`.
-    pub fn read_at(&self, offset: u64, data: &mut [u8]) -> Result<usize, QueueError> {
-        let mut done = 0;
-        for (buffer, skip) in skip_to(&self.readable, offset) {
-            let rest = data.get_mut(done..).unwrap_or_default();
-            let count = rest.len().min((buffer.len - skip) as usize);
-            let part = rest.get_mut(..count).unwrap_or_default();
-            let at = buffer.address.unchecked_add(u64::from(skip));
-            self.memory
-                .read_slice(part, at)
-                .map_err(|_| outside(self.head(), buffer))?;
-            done += count;
-        }
-        Ok(done)
-    }
-
-    /// Copies to the writable buffers, skipping `offset` bytes. Returns how many bytes there was room for.
-    pub fn write_at(&self, offset: u64, data: &[u8]) -> Result<usize, QueueError> {
-        let mut done = 0;
-        for (buffer, skip) in skip_to(&self.writable, offset) {
-            let rest = data.get(done..).unwrap_or_default();
-            let count = rest.len().min((buffer.len - skip) as usize);
-            let part = rest.get(..count).unwrap_or_default();
-            let at = buffer.address.unchecked_add(u64::from(skip));
-            self.memory
-                .write_slice(part, at)
-                .map_err(|_| outside(self.head(), buffer))?;
-            done += count;
-        }
-        Ok(done)
-    }
-
-    fn check(
-        memory: MemorySnapshot,
-        raw: DescriptorChain<MemorySnapshot>,
-    ) -> Result<Self, QueueError> {
-        let head = raw.head_index();
-        let mut chain = Self {
-            memory,
-            raw,
-            readable: Vec::new(),
-            writable: Vec::new(),
-        };
-        let mut complete = false;
-        for descriptor in chain.raw.clone() {
-            let buffer = Buffer {
-                address: descriptor.addr(),
-                len: descriptor.len(),
-            };
-            if !chain
-                .memory
-                .check_range(buffer.address, buffer.len as usize)
-            {
-                return Err(outside(head, buffer));
-            }
-            if descriptor.is_write_only() {
-                chain.writable.push(buffer);
-            } else if chain.writable.is_empty() {
-                chain.readable.push(buffer);
-            } else {
-                return Err(QueueError::Order { head });
-            }
-            complete = !descriptor.has_next();
-        }
-        // The iterator ends early, without a word, at anything it cannot follow.
-        if complete {
-            Ok(chain)
-        } else {
-            Err(QueueError::Malformed { head })
-        }
-    }
-}
-
-fn outside(head: u16, buffer: Buffer) -> QueueError {
-    QueueError::OutsideMemory {
-        head,
-        address: buffer.address.raw_value(),
-        len: buffer.len,
-    }
-}
-
-/// The buffers from `offset` bytes on, each with how many of its bytes to skip.
-fn skip_to(buffers: &[Buffer], mut offset: u64) -> impl Iterator<Item = (Buffer, u32)> {
-    buffers
-        .iter()
-        .filter_map(move |buffer| match u32::try_from(offset) {
-            Ok(skip) if skip < buffer.len => {
-                offset = 0;
-                Some((*buffer, skip))
-            }
-            _ => {
-                offset -= u64::from(buffer.len);
-                None
-            }
-        })
 }
 
 /// A queue in use: rings, doorbell and interrupt.
@@ -232,10 +73,12 @@ pub struct RequestQueue {
     memory: GuestMemory,
     kick: EventFd,
     interrupt: Arc<dyn Interrupt>,
+    indirect: bool,
+    burst: u32,
 }
 
 impl RequestQueue {
-    /// Takes over a queue that the driver enabled; the transport has checked its addresses (`Queue::is_valid`).
+    /// Takes over a queue that the driver enabled; the transport has checked its addresses.
     pub fn new(
         queue: Queue,
         memory: GuestMemory,
@@ -247,7 +90,16 @@ impl RequestQueue {
             memory,
             kick,
             interrupt,
+            indirect: true,
+            burst: 0,
         }
+    }
+
+    /// Holds the driver to the ring features it agreed on. Without this call it may use indirect descriptors, no event index.
+    pub fn set_features(&mut self, features: u64) {
+        self.indirect = features & 1 << VIRTIO_RING_F_INDIRECT_DESC != 0;
+        let event_index = features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
+        self.queue.set_event_idx(event_index);
     }
 
     /// Signalled when the driver has made requests available.
@@ -256,34 +108,52 @@ impl RequestQueue {
         &self.kick
     }
 
-    /// The next request. `Ok(None)` once the ring is empty: kicks are then enabled again, and none was missed.
+    /// The next request. `Ok(None)` once the ring is empty: kicks are then enabled again, and none was missed. Also `Ok(None)`
+    /// after [`MAX_BURST`] requests in a row: the queue has then kicked itself.
     ///
-    /// A chain that is malformed is given back to the driver unused, and is the error; the next call goes on behind it.
+    /// A chain with a buffer outside memory, or in the wrong order, is given back to the driver unused and passed over. What
+    /// is wrong beyond that is an error: the driver must reset the device.
     pub fn pop(&mut self) -> Result<Option<Chain>, QueueError> {
+        static LIMIT: LogLimit = LogLimit::new();
         loop {
             let memory = self.memory.memory();
-            let next = self
-                .queue
-                .iter(memory.clone())
-                .map_err(QueueError::Available)?
-                .next();
-            if let Some(raw) = next {
-                let head = raw.head_index();
-                return match Chain::check(memory, raw) {
-                    Ok(chain) => Ok(Some(chain)),
-                    Err(error) => {
-                        self.complete(head, 0)?;
-                        Err(error)
-                    }
-                };
-            }
-            if !self
-                .queue
-                .enable_notification(&*memory)
-                .map_err(QueueError::Available)?
-            {
+            if self.burst >= MAX_BURST {
+                self.burst = 0;
+                self.kick.write(1).map_err(QueueError::Interrupt)?;
                 return Ok(None);
             }
+            let mut available = self
+                .queue
+                .iter(memory.clone())
+                .map_err(QueueError::Available)?;
+            let Some(raw) = available.next() else {
+                let more = self.queue.enable_notification(&*memory);
+                if more.map_err(QueueError::Available)? {
+                    continue;
+                }
+                self.burst = 0;
+                return Ok(None);
+            };
+            self.burst = self.burst.saturating_add(1);
+            let head = raw.head_index();
+            match Chain::read(memory, raw, self.table()) {
+                Err(error) if error.spares_queue() => {
+                    if LIMIT.allows() {
+                        log::warn!("request dropped: {error}");
+                    }
+                    self.complete(head, 0)?;
+                    self.notify()?;
+                }
+                outcome => return outcome.map(Some),
+            }
+        }
+    }
+
+    fn table(&self) -> Table {
+        Table {
+            address: GuestAddress(self.queue.desc_table()),
+            size: self.queue.size(),
+            indirect: self.indirect,
         }
     }
 
@@ -301,10 +171,22 @@ impl RequestQueue {
 
     /// Interrupts the driver if it wants to hear of the requests completed since the last call.
     pub fn notify(&mut self) -> Result<(), QueueError> {
-        let wanted = self
+        let memory = self.memory.memory();
+        let event = self
             .queue
-            .needs_notification(&*self.memory.memory())
+            .needs_notification(&*memory)
             .map_err(QueueError::Used)?;
+        let wanted = if self.queue.event_idx_enabled() {
+            event
+        } else {
+            // The crate does not know this flag. Completions must be visible before it is read (virtio 1.2, 2.7.7.2).
+            fence(Ordering::SeqCst);
+            let flags = GuestAddress(self.queue.avail_ring());
+            let flags: u16 = memory
+                .load(flags, Ordering::Relaxed)
+                .map_err(|error| QueueError::Used(virtio_queue::Error::GuestMemory(error)))?;
+            u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0
+        };
         if wanted {
             self.interrupt.trigger().map_err(QueueError::Interrupt)
         } else {
