@@ -5,4 +5,5 @@
 
 pub mod chain;
 pub mod device;
+pub mod fs;
 pub mod queue;
