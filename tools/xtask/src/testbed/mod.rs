@@ -1,0 +1,206 @@
+//! `cargo xtask testbed`: runs a command in L1, a machine with KVM, an IOMMU and spare devices that QEMU emulates.
+//!
+//! One run is: image (made once) -> virtiofsd per share -> QEMU -> L1's init fetches its script and runs the job -> exit status.
+//! Nothing outlives it: every process is tied to this one, and all files are in one temporary directory.
+
+mod image;
+mod machine;
+mod script;
+mod shares;
+mod streams;
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use self::streams::{Event, Ports};
+use crate::{command, packages, paths};
+
+/// How long L1 may take to boot; it takes 5 seconds on an idle machine.
+const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// How often to look whether QEMU is still there.
+const POLL: Duration = Duration::from_millis(100);
+/// The streams whose end is awaited: stdout and stderr.
+const OUTPUTS: u32 = 2;
+
+/// Run a command as root in the testbed (L1): an emulated Debian with KVM, an IOMMU, spare devices, Podman, Docker,
+/// containerd, runc and crun. Output is streamed, the exit status is the command's (128+n if signal n killed it); 125 means that
+/// the testbed itself failed.
+#[derive(Args)]
+pub(crate) struct Testbed {
+    /// A directory that L1 sees under the same path, read-write; may be repeated
+    #[arg(long = "share", value_name = "DIR")]
+    pub(crate) shares: Vec<PathBuf>,
+    /// Count instructions: a nanosecond of L1's clock is one instruction (forces one CPU)
+    #[arg(long)]
+    pub(crate) count: bool,
+    /// L1's processors
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
+    pub(crate) cpus: u32,
+    /// L1's memory in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 3072, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
+    pub(crate) memory: u32,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "CMD")]
+    pub(crate) command: Vec<String>,
+}
+
+/// Runs the command in L1 and returns its exit status.
+pub(crate) fn run(testbed: &Testbed) -> Result<i32> {
+    packages::ensure_installed(machine::TOOLS)?;
+    shares::ensure_daemon()?;
+    let plan = shares::plan(&testbed.shares)?;
+    let image = image::ensure()?;
+    remove_remains();
+    let dir = tempfile::Builder::new()
+        .prefix(&format!("husk-testbed-{}-", std::process::id()))
+        .tempdir()
+        .context("cannot create a temporary directory")?;
+
+    let (sender, events) = mpsc::channel();
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot handle signals")?;
+    let from_signals = sender.clone();
+    thread::spawn(move || {
+        for signal in &mut signals {
+            drop(from_signals.send(Event::Signal(signal)));
+        }
+    });
+
+    let prefix = Some(paths::prefix()).filter(|prefix| prefix.is_dir());
+    let token = dir.path().to_string_lossy().into_owned();
+    let script = script::compose(testbed, &plan, prefix.is_some(), &token)?;
+    let mut children = Children(Vec::new());
+    let mut mounts: Vec<(String, &Path)> = plan
+        .iter()
+        .map(|share| (share.tag.clone(), share.dir.as_path()))
+        .collect();
+    mounts.extend(
+        prefix
+            .as_deref()
+            .map(|prefix| (script::PREFIX_TAG.to_owned(), prefix)),
+    );
+    for (tag, shared) in &mounts {
+        let socket = dir.path().join(format!("{tag}.sock"));
+        children.0.push(shares::serve(
+            shared,
+            &socket,
+            &dir.path().join(format!("{tag}.log")),
+        )?);
+    }
+    let ports = Ports::listen(dir.path())?;
+    let tags: Vec<&str> = mounts.iter().map(|(tag, _)| tag.as_str()).collect();
+    children
+        .0
+        .push(machine::start(testbed, &image, &tags, dir.path())?);
+    ports.relay(script, &token, &sender);
+    supervise(&events, &mut children, dir.path())
+}
+
+/// Waits for the job's end, and notices when it cannot come.
+fn supervise(events: &Receiver<Event>, children: &mut Children, dir: &Path) -> Result<i32> {
+    let start = Instant::now();
+    let (mut booted, mut status, mut outputs) = (false, None, 0);
+    loop {
+        match events.recv_timeout(POLL) {
+            Ok(Event::Booted) => booted = true,
+            Ok(Event::StreamDone) => outputs += 1,
+            Ok(Event::Exit(code)) => status = Some(code),
+            Ok(Event::Failed(what)) => bail!("testbed: {what}\n{}", evidence(dir)),
+            Ok(Event::Signal(signal)) => return Ok(128 + signal),
+            Ok(Event::OutputClosed(error)) if error.kind() == ErrorKind::BrokenPipe => {
+                return Ok(128 + SIGPIPE);
+            }
+            Ok(Event::OutputClosed(error)) => return Err(error).context("cannot write the output"),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("testbed: all relays ended"),
+        }
+        if let Some(status) = status.filter(|_| outputs == OUTPUTS) {
+            return Ok(status);
+        }
+        if let Some(machine) = children.0.last_mut()
+            && let Some(how) = machine.try_wait()?
+            && status.is_none()
+        {
+            let when = if booted {
+                "while the command ran"
+            } else {
+                "while booting"
+            };
+            bail!("testbed: L1 ended {when} (QEMU: {how})\n{}", evidence(dir));
+        }
+        if !booted && start.elapsed() > BOOT_LIMIT {
+            bail!(
+                "testbed: L1 did not boot within {} s\n{}",
+                BOOT_LIMIT.as_secs(),
+                evidence(dir)
+            );
+        }
+    }
+}
+
+/// The end of what L1's console and QEMU said.
+fn evidence(dir: &Path) -> String {
+    let read = |name: &str| {
+        let bytes = std::fs::read(dir.join(name)).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        // QEMU cannot emulate all of an EPYC, which is nothing that goes wrong.
+        let lines: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.contains("TCG doesn't support"))
+            .collect();
+        command::tail(&lines.join("\n"))
+    };
+    format!(
+        "--- console of L1 ---\n{}\n--- QEMU ---\n{}",
+        read(machine::CONSOLE),
+        read(machine::LOG)
+    )
+}
+
+/// Processes that end when this is dropped, the machine before those that serve it.
+struct Children(Vec<Child>);
+
+impl Drop for Children {
+    fn drop(&mut self) {
+        for child in self.0.iter_mut().rev() {
+            // It may have ended by itself, and there is nobody to tell if not.
+            drop(child.kill());
+            drop(child.wait());
+        }
+    }
+}
+
+/// A command that the kernel kills when this process ends in any way.
+fn tied_to_us(program: &str) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", program]);
+    command
+}
+
+/// Removes what a run that was killed has left in the temporary directory.
+fn remove_remains() {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let process = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("husk-testbed-"))
+            .and_then(|rest| rest.split('-').next())
+            .and_then(|pid| pid.parse::<u32>().ok());
+        if let Some(process) = process
+            && !Path::new("/proc").join(process.to_string()).exists()
+        {
+            drop(std::fs::remove_dir_all(entry.path()));
+        }
+    }
+}
