@@ -32,6 +32,20 @@ pub enum DeviceType {
     Fs = 26,
 }
 
+impl DeviceType {
+    /// Name for logs and counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blk => "blk",
+            Self::Console => "console",
+            Self::Rng => "rng",
+            Self::Vsock => "vsock",
+            Self::Fs => "fs",
+        }
+    }
+}
+
 /// What a device gets when the driver has set `DRIVER_OK`.
 pub struct Activation {
     /// The queues the driver enabled, by index; `None` where it enabled none.
@@ -85,7 +99,7 @@ pub trait VirtioDevice: Send {
     /// that the driver enabled, and once for each right after activation.
     fn process_queue(&mut self, index: usize) -> Result<(), NeedsReset>;
     /// A descriptor beside the queues that the worker is to watch for reading. Asked again after each call below: a device
-    /// that cannot take more says `None` for a while.
+    /// that cannot take more says `None` for a while. It must be one that epoll takes, and stay open until the device goes.
     fn event_fd(&self) -> Option<RawFd> {
         None
     }

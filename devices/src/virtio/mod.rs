@@ -6,4 +6,7 @@
 pub mod chain;
 pub mod device;
 pub mod fs;
+pub mod pci;
 pub mod queue;
+mod seat;
+pub mod worker;
