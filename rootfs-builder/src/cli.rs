@@ -1,0 +1,138 @@
+//! The command line: argument types only, checked as far as one argument can be by itself.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use thiserror::Error;
+
+use crate::compression::Compression;
+
+/// Permissions of an extra file whose argument names none.
+const DEFAULT_MODE: u32 = 0o644;
+
+/// Permission bits that a file of an initrd may have.
+const MODE_MASK: u32 = 0o7777;
+
+#[derive(Parser)]
+#[command(
+    name = "husk-rootfs",
+    version,
+    about = "Make initrds for husk's guests"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Initrd(InitrdArguments),
+}
+
+/// Pack the agent, as /init, into an initrd
+///
+/// The result is a cpio archive in the format `newc`. It depends on the content of the files and on nothing else: entries
+/// are sorted, owned by root and dated 1970. It is written under another name and renamed when it is whole.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs initrd --agent target/release/husk-agent --output initrd.img
+  husk-rootfs initrd --agent busybox --output test.img --compress none --file job.sh:/etc/job.sh:755")]
+pub(crate) struct InitrdArguments {
+    /// The program that becomes /init: statically linked, an ELF file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: PathBuf,
+
+    /// Where the initrd is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// How the archive is compressed
+    #[arg(long, value_name = "KIND", default_value = Compression::DEFAULT_NAME)]
+    pub(crate) compress: Compression,
+
+    /// Another file: SRC here becomes DST (absolute) there, with octal permissions MODE (default 644). Repeatable
+    #[arg(long = "file", value_name = "SRC:DST[:MODE]")]
+    pub(crate) files: Vec<ExtraFile>,
+}
+
+/// A file to pack beside the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtraFile {
+    pub(crate) source: PathBuf,
+    pub(crate) destination: String,
+    pub(crate) mode: u32,
+}
+
+/// Why an argument of `--file` is not one.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(crate) enum ExtraFileError {
+    #[error("'{0}' is not SRC:DST or SRC:DST:MODE (a name with a colon cannot be given)")]
+    Shape(String),
+    #[error("mode '{0}' is not an octal number up to 7777")]
+    Mode(String),
+}
+
+impl FromStr for ExtraFile {
+    type Err = ExtraFileError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts: Vec<&str> = text.split(':').collect();
+        let (source, destination, mode) = match parts[..] {
+            [source, destination] => (source, destination, DEFAULT_MODE),
+            [source, destination, mode] => (source, destination, parse_mode(mode)?),
+            _ => return Err(ExtraFileError::Shape(text.to_owned())),
+        };
+        if source.is_empty() || destination.is_empty() {
+            return Err(ExtraFileError::Shape(text.to_owned()));
+        }
+        Ok(Self {
+            source: source.into(),
+            destination: destination.to_owned(),
+            mode,
+        })
+    }
+}
+
+fn parse_mode(text: &str) -> Result<u32, ExtraFileError> {
+    // A sign, which the standard library accepts, is no digit.
+    let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    digits
+        .and_then(|digits| u32::from_str_radix(digits, 8).ok())
+        .filter(|mode| mode & !MODE_MASK == 0)
+        .ok_or_else(|| ExtraFileError::Mode(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extra_file_has_a_source_a_destination_and_perhaps_a_mode() {
+        let plain: ExtraFile = "a/b:/etc/b".parse().unwrap();
+        assert_eq!((plain.source, plain.mode), (PathBuf::from("a/b"), 0o644));
+        let program: ExtraFile = "a:/bin/a:4755".parse().unwrap();
+        assert_eq!(
+            (program.destination.as_str(), program.mode),
+            ("/bin/a", 0o4755)
+        );
+    }
+
+    #[test]
+    fn what_is_no_extra_file_is_refused_by_name() {
+        for text in ["", "a", ":", "a:", ":/b", "a:/b:755:x"] {
+            let error = text.parse::<ExtraFile>().unwrap_err();
+            assert_eq!(error, ExtraFileError::Shape(text.to_owned()), "{text:?}");
+        }
+        for mode in ["", "8", "10000", "-1", "+755", "rwx"] {
+            let error = format!("a:/b:{mode}").parse::<ExtraFile>().unwrap_err();
+            assert_eq!(error, ExtraFileError::Mode(mode.to_owned()));
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

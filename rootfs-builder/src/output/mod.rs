@@ -1,0 +1,3 @@
+//! What this program makes, one kind a module.
+
+pub(crate) mod initrd;
