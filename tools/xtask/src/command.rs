@@ -33,6 +33,15 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs a program whose output goes to a log file, its latest line to the step.
 pub(crate) fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<()> {
+    logged_each(command, log, |line| step.doing(line.trim()))
+}
+
+/// Runs a program whose output goes to a log file, and every line of it to `each`.
+pub(crate) fn logged_each(
+    command: &mut Command,
+    log: &Path,
+    mut each: impl FnMut(&str),
+) -> Result<()> {
     let name = name(command);
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     let mut file = File::options()
@@ -50,7 +59,7 @@ pub(crate) fn logged(command: &mut Command, log: &Path, step: &Step) -> Result<(
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
         writeln!(file, "{line}")?;
-        step.doing(line.trim());
+        each(&line);
     }
     let status = child.wait()?;
     if !status.success() {

@@ -5,6 +5,7 @@
 )]
 
 mod command;
+mod kernel;
 mod packages;
 mod paths;
 mod progress;
@@ -30,11 +31,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    Kernel(kernel::Kernel),
     Testbed(testbed::Testbed),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
+        Task::Kernel(task) => kernel::run(&task),
         Task::Testbed(task) => testbed::run(&task),
     };
     match result {
