@@ -6,7 +6,10 @@
 pub mod chain;
 pub mod device;
 pub mod fs;
+#[cfg(any(test, fuzzing))]
+pub mod mock;
 pub mod pci;
 pub mod queue;
+pub mod rng;
 mod seat;
 pub mod worker;
