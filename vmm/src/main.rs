@@ -1,3 +1,58 @@
-//! placeholder
+//! husk-vmm: one process, one virtual machine, described by a JSON file.
+//!
+//! ```text
+//!  cli -> config::load -> config::check -> builder::build -> run::run -> exit code
+//! ```
 
-fn main() {}
+mod arch;
+mod builder;
+mod cli;
+mod config;
+mod error;
+mod kvm;
+mod run;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use cli::Command;
+use error::{Error, chain};
+use run::{Control, Outcome};
+
+#[expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the one place that talks"
+)]
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)).map_err(Error::from) {
+        Ok(Command::Help) => print!("{}", cli::HELP),
+        Ok(Command::Version) => println!("husk-vmm {}", env!("CARGO_PKG_VERSION")),
+        Ok(Command::Run { config, .. }) => match run_machine(&config) {
+            Ok(outcome) => {
+                if let Some(complaint) = outcome.complaint() {
+                    eprintln!("husk-vmm: {complaint}");
+                }
+                return outcome.code();
+            }
+            Err(error) => return fail(&error),
+        },
+        Err(error) => return fail(&error),
+    }
+    ExitCode::SUCCESS
+}
+
+#[expect(clippy::print_stderr, reason = "the one place that talks")]
+fn fail(error: &Error) -> ExitCode {
+    eprintln!("husk-vmm: {}", chain(error));
+    error.code()
+}
+
+fn run_machine(config: &Path) -> Result<Outcome, Error> {
+    let config = config::load(config)?;
+    let spec = config::check(&config)?;
+    let control = Control::new(spec.vcpus).map_err(Error::Event)?;
+    // Threads use it until the process ends.
+    let machine = Box::leak(Box::new(builder::build(spec, &control)?));
+    Ok(run::run(machine, &control)?)
+}

@@ -1,0 +1,151 @@
+//! From a checked machine to one that is ready to run. [`build`] reads top to bottom.
+
+mod devices;
+mod kernel;
+mod memory;
+mod vcpus;
+
+use std::io;
+use std::sync::Arc;
+
+use ::devices::bus::{Bus, BusError};
+use ::devices::legacy::acpi::AcpiRegisters;
+use ::devices::legacy::serial::SerialPort;
+use vm_memory::{GuestMemoryError, GuestMemoryMmap};
+
+use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
+use crate::config::VmSpec;
+use crate::kvm::{Host, KvmError, Vcpu, Vm};
+use crate::run::Control;
+
+/// Why a machine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// KVM refused something.
+    #[error("cannot set up the virtual machine")]
+    Kvm(#[from] KvmError),
+    /// Guest memory could not be had.
+    #[error("cannot map {bytes} bytes of guest memory")]
+    Memory {
+        /// How much was wanted.
+        bytes: u64,
+        /// Why not.
+        #[source]
+        source: vm_memory::mmap::FromRangesError,
+    },
+    /// The memfd behind it could not be made.
+    #[error("cannot make the file behind guest memory")]
+    MemoryFile(#[source] io::Error),
+    /// The kernel or initrd could not be put into guest memory.
+    #[error("cannot load the {what}")]
+    Load {
+        /// Which of them.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Tables or boot data could not be written.
+    #[error("cannot write the {what} into guest memory")]
+    Tables {
+        /// What was written.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: GuestMemoryError,
+    },
+    /// A device could not be set up.
+    #[error("cannot set up {device}")]
+    Device {
+        /// Which.
+        device: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// Two devices share an address.
+    #[error("cannot place {device}")]
+    Place {
+        /// Which.
+        device: &'static str,
+        /// Why.
+        #[source]
+        source: BusError,
+    },
+}
+
+/// The two address spaces of devices.
+#[derive(Clone, Default)]
+pub(crate) struct Buses {
+    /// Port I/O.
+    pub(crate) ports: Arc<Bus>,
+    /// Memory-mapped registers.
+    pub(crate) mmio: Arc<Bus>,
+}
+
+/// A machine that is ready to run.
+pub(crate) struct Machine {
+    /// Keeps guest memory mapped.
+    pub(crate) memory: GuestMemoryMmap,
+    /// The processors, by number.
+    pub(crate) vcpus: Vec<Vcpu>,
+    /// What they reach by addresses.
+    pub(crate) buses: Buses,
+    /// Sleep, reset and power button.
+    pub(crate) acpi: Arc<AcpiRegisters>,
+    /// The serial port, if its input is standard input.
+    pub(crate) serial_input: Option<Arc<SerialPort>>,
+}
+
+/// Builds the machine that `spec` describes. It reports its end to `control`.
+pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildError> {
+    let host = Host::open()?;
+    let vm = host.create_vm()?;
+    let memory = memory::allocate(spec.ram, spec.shared_memory)?;
+    kernel::load(&memory, &spec)?;
+    vm.map_memory(&memory)?;
+
+    let mut template = CpuTemplate::new(&host, spec.vcpus)?;
+    let mmio64 = arch::mmio64(spec.ram, template.address_bits());
+    let rsdp = arch::write_tables(&memory, spec.vcpus, &mmio64).map_err(tables("ACPI tables"))?;
+    let info = BootInfo {
+        cmdline: &spec.cmdline,
+        initrd: spec
+            .initrd
+            .as_ref()
+            .map(|initrd| (initrd.address, initrd.size)),
+        rsdp,
+        ram: spec.ram,
+    };
+    let entry =
+        arch::write_boot_data(&memory, &spec.image, &info).map_err(tables("boot parameters"))?;
+
+    let buses = Buses::default();
+    let interrupts = interrupt_controller(&vm, &buses)?;
+    let platform = devices::platform(spec.serial, control, &interrupts, &buses)?;
+    let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
+    Ok(Machine {
+        memory,
+        vcpus,
+        buses,
+        acpi: platform.acpi,
+        serial_input: platform.serial_input,
+    })
+}
+
+fn interrupt_controller(vm: &Vm, buses: &Buses) -> Result<Arc<IoApic>, BuildError> {
+    let device = "the interrupt controller";
+    let pins = [arch::SERIAL_PIN, arch::EVENT_PIN];
+    let ioapic = IoApic::new(&pins, &vm.msi_router())
+        .map_err(|source| BuildError::Device { device, source })?;
+    let ioapic = Arc::new(ioapic);
+    buses
+        .mmio
+        .insert(arch::IOAPIC_BASE, arch::IOAPIC_SIZE, ioapic.clone())
+        .map_err(|source| BuildError::Place { device, source })?;
+    Ok(ioapic)
+}
+
+fn tables(what: &'static str) -> impl Fn(GuestMemoryError) -> BuildError {
+    move |source| BuildError::Tables { what, source }
+}

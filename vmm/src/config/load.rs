@@ -1,0 +1,106 @@
+//! Reads the config file. What is not exactly a [`SandboxConfig`] is refused, with the JSON path of the value at fault.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use protocol::sandbox::{MAX_CONFIG, SandboxConfig};
+
+use super::ConfigError;
+
+/// Reads `path`.
+pub(crate) fn load(path: &Path) -> Result<SandboxConfig, ConfigError> {
+    let bytes = read(path)?;
+    parse(&bytes).map_err(|(key, source)| ConfigError::Json {
+        path: path.to_owned(),
+        key,
+        source,
+    })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    let failed = |source| ConfigError::Read {
+        path: path.to_owned(),
+        source,
+    };
+    let mut bytes = Vec::new();
+    let file = File::open(path).map_err(failed)?;
+    file.take(MAX_CONFIG + 1)
+        .read_to_end(&mut bytes)
+        .map_err(failed)?;
+    if bytes.len() as u64 > MAX_CONFIG {
+        return Err(ConfigError::TooLarge {
+            path: path.to_owned(),
+            limit: MAX_CONFIG,
+        });
+    }
+    Ok(bytes)
+}
+
+fn parse(bytes: &[u8]) -> Result<SandboxConfig, (String, serde_json::Error)> {
+    let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    let config = serde_path_to_error::deserialize(&mut deserializer)
+        .map_err(|error| (error.path().to_string(), error.into_inner()))?;
+    deserializer
+        .end()
+        .map_err(|error| ("after the end".to_owned(), error))?;
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let (key, error) = parse(text.as_bytes()).unwrap_err();
+        format!("{key}: {error}")
+    }
+
+    #[test]
+    fn the_smallest_config_has_defaults() {
+        let config = parse(br#"{"boot": {"kernel": "/k"}}"#).unwrap();
+        assert_eq!((config.vcpus, config.memory.size_mib), (1, 256));
+        assert!(config.devices.is_empty());
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for (text, expected) in [
+            ("{}", "missing field `boot`"),
+            (r#"{"boot": {}}"#, "boot: missing field `kernel`"),
+            (r#"{"boot": {"kernel": 7}}"#, "boot.kernel: invalid type"),
+            (r#"{"vcpus": -1}"#, "vcpus: invalid value"),
+            (r#"{"vcpus": 18446744073709551616}"#, "vcpus: "),
+            (r#"{"vcpus": 1, "vcpus": 2}"#, "duplicate field `vcpus`"),
+            (r#"{"vpcus": 1}"#, "unknown field `vpcus`"),
+            (r#"{"memory": {"size": 1}}"#, "unknown field `size`"),
+            (
+                r#"{"devices": [{"type": "rng"}, {"type": "gpu"}]}"#,
+                "devices[1]",
+            ),
+            (
+                r#"{"devices": [{"type": "rng", "x": 1}]}"#,
+                "unknown field `x`",
+            ),
+            (
+                r#"{"devices": [{"type": "blk", "path": "/a", "path": "/b"}]}"#,
+                "duplicate field `path`",
+            ),
+            (r#"{"boot": {"kernel": "/k"}} {}"#, "trailing characters"),
+            ("", "EOF"),
+        ] {
+            let error = refused(text);
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn bad_utf8_and_depth_are_refused() {
+        assert!(parse(b"{\"boot\": {\"kernel\": \"\xff\"}}").is_err());
+        let deep = "[".repeat(100_000);
+        assert!(parse(deep.as_bytes()).is_err());
+        let nested = r#"{"type": "rng", "x": "#.repeat(1_000);
+        let error = refused(&format!(r#"{{"devices": [{nested}"#));
+        assert!(error.contains("recursion limit"), "{error}");
+    }
+}

@@ -1,0 +1,51 @@
+//! A machine as the builder wants it: every number is within its limits, every file is open.
+
+use std::ffi::CString;
+use std::fs::File;
+
+use crate::arch::KernelImage;
+
+/// A checked machine.
+pub(crate) struct VmSpec {
+    /// Number of processors.
+    pub(crate) vcpus: u8,
+    /// Bytes of RAM, a multiple of 1 MiB.
+    pub(crate) ram: u64,
+    /// Back RAM by a memfd.
+    pub(crate) shared_memory: bool,
+    /// The kernel's file.
+    pub(crate) kernel: File,
+    /// What its headers say.
+    pub(crate) image: KernelImage,
+    /// The initrd.
+    pub(crate) initrd: Option<InitrdSpec>,
+    /// The kernel's command line.
+    pub(crate) cmdline: CString,
+    /// The serial port.
+    pub(crate) serial: Output,
+    /// Devices, in the order of their slots.
+    pub(crate) devices: Vec<DeviceSpec>,
+}
+
+/// An initrd that fits into the machine.
+pub(crate) struct InitrdSpec {
+    /// Its file.
+    pub(crate) file: File,
+    /// Its size in bytes.
+    pub(crate) size: u64,
+    /// Guest-physical address, at a page.
+    pub(crate) address: u64,
+}
+
+/// Where a character device's bytes go.
+pub(crate) enum Output {
+    /// Standard output; input comes from standard input.
+    Stdio,
+    /// To this file.
+    File(File),
+    /// Nowhere.
+    None,
+}
+
+/// A checked device.
+pub(crate) enum DeviceSpec {}

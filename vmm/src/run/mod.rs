@@ -1,0 +1,12 @@
+//! The machine while it runs: one thread for each processor, and the main thread for everything else.
+
+mod control;
+mod counters;
+mod main_loop;
+mod outcome;
+mod threads;
+mod vcpu_thread;
+
+pub(crate) use control::Control;
+pub(crate) use main_loop::{RunError, run};
+pub(crate) use outcome::Outcome;
