@@ -37,7 +37,6 @@ impl Output {
     ///
     /// # Panics
     /// If it failed.
-    #[must_use]
     pub fn ok(&self) -> &str {
         assert!(self.status.success(), "failed: {self:?}");
         self.stdout.trim_end()
@@ -47,7 +46,6 @@ impl Output {
     ///
     /// # Panics
     /// If it ended otherwise or printed more.
-    #[must_use]
     pub fn fails_with(&self, code: i32) -> &str {
         assert_eq!(self.code(), code, "{self:?}");
         assert_eq!(
