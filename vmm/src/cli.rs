@@ -3,13 +3,16 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use lexopt::prelude::{Long, Short};
+use lexopt::prelude::{Long, Short, Value};
+
+use crate::shares::Change;
 
 /// What `--help` prints.
 pub(crate) const HELP: &str = "\
 Runs one virtual machine.
 
 Usage: husk-vmm --config FILE [--api-socket PATH]
+       husk-vmm share --help
 
   --config FILE       the machine, as JSON (docs/config.md)
   --api-socket PATH   serve the HTTP API on this unix socket (docs/api.md)
@@ -44,6 +47,8 @@ pub(crate) enum Command {
         /// Where to serve the API.
         api_socket: Option<PathBuf>,
     },
+    /// Change the shares of a machine that runs.
+    Share(Change),
     /// Print the help.
     Help,
     /// Print the version.
@@ -60,6 +65,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Long("config") => config = Some(parser.value().map_err(usage)?.into()),
             Long("api-socket") => api_socket = Some(parser.value().map_err(usage)?.into()),
             Long("help") | Short('h') => return Ok(Command::Help),
+            Value(word) if word == "share" => {
+                return Change::parse(&mut parser).map(Command::Share).map_err(usage);
+            }
             Long("version") | Short('V') => return Ok(Command::Version),
             other => return Err(usage(other.unexpected())),
         }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use crate::builder::BuildError;
 use crate::config::ConfigError;
 use crate::run::RunError;
+use crate::shares::ShareError;
 
 /// A failure of husk-vmm.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub(crate) enum Error {
     /// The machine could not be run.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The shares of a running sandbox could not be changed, or those of this one not set up.
+    #[error(transparent)]
+    Share(#[from] ShareError),
     /// An eventfd could not be had.
     #[error("cannot make an event file descriptor")]
     Event(#[source] io::Error),
@@ -33,7 +37,7 @@ impl Error {
         ExitCode::from(match self {
             Self::Usage(_) | Self::Config(_) => 2,
             Self::Build(BuildError::Kvm(error)) if error.is_host() => 3,
-            Self::Build(_) | Self::Run(_) | Self::Event(_) => 1,
+            Self::Build(_) | Self::Run(_) | Self::Share(_) | Self::Event(_) => 1,
         })
     }
 }

@@ -11,6 +11,8 @@ mod config;
 mod error;
 mod kvm;
 mod run;
+mod shares;
+mod shares;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,6 +20,7 @@ use std::process::ExitCode;
 use cli::Command;
 use error::{Error, chain};
 use run::{Control, Outcome};
+use shares::Change;
 
 #[expect(
     clippy::print_stdout,
@@ -27,6 +30,12 @@ use run::{Control, Outcome};
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)).map_err(Error::from) {
         Ok(Command::Help) => print!("{}", cli::HELP),
+        Ok(Command::Share(Change::Help)) => print!("{}", shares::HELP),
+        Ok(Command::Share(change)) => {
+            if let Err(error) = change.apply().map_err(Error::from) {
+                return fail(&error);
+            }
+        }
         Ok(Command::Version) => println!("husk-vmm {}", env!("CARGO_PKG_VERSION")),
         Ok(Command::Run { config, .. }) => match run_machine(&config) {
             Ok(outcome) => {

@@ -5,11 +5,12 @@ use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-use protocol::sandbox::{DeviceConfig, MemoryConfig, SandboxConfig, SerialConfig};
+use protocol::sandbox::{MemoryConfig, SandboxConfig, SerialConfig};
 use rustix::fs::OFlags;
 
+use super::fs::fs;
 use super::open::{regular, value};
-use super::{ConfigError, DeviceSpec, InitrdSpec, Output, VmSpec};
+use super::{ConfigError, InitrdSpec, Output, VmSpec, devices};
 use crate::arch::{self, KernelImage};
 
 /// Processors.
@@ -34,6 +35,9 @@ pub(crate) fn check(config: &SandboxConfig) -> Result<VmSpec, ConfigError> {
         .map(|path| initrd(path, &image, low_end))
         .transpose()?;
     let mut stdio = Stdio::default();
+    let serial = output("serial", &config.serial, &mut stdio)?;
+    let cmdline = cmdline(&config.boot.cmdline)?;
+    let (devices, layout) = devices::check(&config.devices, &mut stdio)?;
     Ok(VmSpec {
         vcpus: config.vcpus,
         ram,
@@ -41,13 +45,14 @@ pub(crate) fn check(config: &SandboxConfig) -> Result<VmSpec, ConfigError> {
         kernel,
         image,
         initrd,
-        cmdline: cmdline(&config.boot.cmdline)?,
-        serial: output("serial", &config.serial, &mut stdio)?,
-        devices: devices(&config.devices)?,
+        cmdline,
+        serial,
+        devices,
+        layout,
     })
 }
 
-fn out_of_range<T: std::fmt::Display>(key: &str, got: T, range: &RangeInclusive<T>) -> ConfigError {
+pub(super) fn out_of_range<T: std::fmt::Display>(key: &str, got: T, range: &RangeInclusive<T>) -> ConfigError {
     let (least, most) = (range.start(), range.end());
     value(key, format!("{got} is not in {least}..={most}"))
 }
@@ -114,11 +119,12 @@ fn cmdline(text: &str) -> Result<CString, ConfigError> {
 
 /// Who uses standard input and output.
 #[derive(Default)]
-struct Stdio {
+pub(super) struct Stdio {
     taken_by: Option<String>,
 }
 
-fn output(key: &str, config: &SerialConfig, stdio: &mut Stdio) -> Result<Output, ConfigError> {
+/// Opens where the bytes of the character device at `key` go.
+pub(super) fn output(key: &str, config: &SerialConfig, stdio: &mut Stdio) -> Result<Output, ConfigError> {
     match config {
         SerialConfig::None => Ok(Output::None),
         SerialConfig::Stdio => match stdio.taken_by.replace(key.to_owned()) {
@@ -129,12 +135,5 @@ fn output(key: &str, config: &SerialConfig, stdio: &mut Stdio) -> Result<Output,
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND;
             regular(&format!("{key}.path"), path, flags).map(Output::File)
         }
-    }
-}
-
-fn devices(configs: &[DeviceConfig]) -> Result<Vec<DeviceSpec>, ConfigError> {
-    match configs.first() {
-        None => Ok(Vec::new()),
-        Some(_) => Err(value("devices", "are not served yet".to_owned())),
     }
 }

@@ -1,11 +1,14 @@
 //! From the config file to a checked machine: nothing behind this module sees a path or an unchecked number.
 
 mod check;
+mod devices;
+mod fs;
 mod load;
 mod open;
 mod spec;
 
 pub(crate) use check::check;
+pub(crate) use fs::FsSpec;
 pub(crate) use load::load;
 pub(crate) use spec::{DeviceSpec, InitrdSpec, Output, VmSpec};
 
@@ -13,6 +16,8 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::arch::ImageError;
+use crate::shares::ShareError;
+use crate::shares::ShareError;
 
 /// What is wrong with a config.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +69,15 @@ pub(crate) enum ConfigError {
         #[source]
         source: io::Error,
     },
+    /// Something cannot be shared.
+    #[error("{key}")]
+    Share {
+        /// JSON path of the value.
+        key: String,
+        /// Why.
+        #[source]
+        source: ShareError,
+    },
     /// The kernel cannot be booted.
     #[error("boot.kernel: {path:?}")]
     Kernel {
@@ -72,5 +86,14 @@ pub(crate) enum ConfigError {
         /// Why.
         #[source]
         source: ImageError,
+    },
+    /// A share, or the directory of a socket, cannot be used.
+    #[error("{key}")]
+    Share {
+        /// JSON path of the value.
+        key: String,
+        /// Why.
+        #[source]
+        source: ShareError,
     },
 }

@@ -3,6 +3,7 @@
 use std::ffi::CString;
 use std::fs::File;
 
+use super::FsSpec;
 use crate::arch::KernelImage;
 
 /// A checked machine.
@@ -25,6 +26,8 @@ pub(crate) struct VmSpec {
     pub(crate) serial: Output,
     /// Devices, in the order of their slots.
     pub(crate) devices: Vec<DeviceSpec>,
+    /// What is left of the host's file systems.
+    pub(crate) layout: Layout,
 }
 
 /// An initrd that fits into the machine.
@@ -48,4 +51,31 @@ pub(crate) enum Output {
 }
 
 /// A checked device.
-pub(crate) enum DeviceSpec {}
+pub(crate) enum DeviceSpec {
+    /// Entropy.
+    Rng,
+    /// A socket device.
+    Vsock(VsockSpec),
+    /// A file system.
+    Fs(FsSpec),
+}
+
+/// A socket device whose unix socket exists.
+pub(crate) struct VsockSpec {
+    /// The guest's context id.
+    pub(crate) cid: u32,
+    /// Accepts the host's clients.
+    pub(crate) listener: UnixListener,
+    /// Path of the sockets for the guest's connections, less `_<port>`, as seen after [`shares::enter`].
+    ///
+    /// [`shares::enter`]: crate::shares::enter
+    pub(crate) connect_base: PathBuf,
+}
+
+/// A file system; its shares are in the layout.
+pub(crate) struct FsSpec {
+    /// What the guest mounts it by.
+    pub(crate) tag: String,
+    /// How it is served.
+    pub(crate) options: Options,
+}

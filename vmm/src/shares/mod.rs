@@ -15,6 +15,7 @@
 //! A share is one mount. What the host has mounted below its source is not part of it: a nested procfs or sysfs would
 //! give the guest the VMM's memory or the host's kernel.
 
+mod command;
 mod mount;
 mod name;
 mod namespace;
@@ -26,9 +27,10 @@ mod tests;
 use std::io;
 use std::path::PathBuf;
 
+pub(crate) use command::{Change, HELP};
 pub(crate) use name::ShareName;
 pub(crate) use namespace::{Layout, enter};
-pub(crate) use running::{attach, detach};
+use running::{attach, detach};
 pub(crate) use source::Source;
 
 /// Root of the virtio-fs server, once [`enter`] has returned.
