@@ -4,11 +4,17 @@
     reason = "progress and errors of a command-line tool go to stderr"
 )]
 
+mod build;
+mod bundle;
 mod command;
+mod doctor;
+mod house;
 mod kernel;
 mod packages;
 mod paths;
 mod progress;
+mod run;
+mod test;
 mod testbed;
 
 use std::process::ExitCode;
@@ -31,14 +37,26 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    Kernel(kernel::Kernel),
+    Run(run::Run),
+    Test(test::Test),
     Testbed(testbed::Testbed),
+    Build(build::Build),
+    Kernel(kernel::Kernel),
+    /// Check the rules of this house alone, a part of `test`
+    House,
+    /// Say what this machine can do for husk, and what to do about what it cannot
+    Doctor,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().task {
-        Task::Kernel(task) => kernel::run(&task),
+        Task::Run(task) => run::run(&task),
+        Task::Test(task) => test::run(&task),
         Task::Testbed(task) => testbed::run(&task),
+        Task::Build(task) => build::run(&task).map(|()| 0),
+        Task::Kernel(task) => kernel::run(&task),
+        Task::House => Ok(test::house()),
+        Task::Doctor => doctor::run(),
     };
     match result {
         Ok(code) => ExitCode::from(u8::try_from(code).unwrap_or(FAILED)),

@@ -40,6 +40,16 @@ pub(crate) fn find(file: &str) -> Option<PathBuf> {
         .find(|candidate| candidate.is_file())
 }
 
+/// Where a program is, cargo's own directory included.
+pub(crate) fn find_with_cargo(file: &str) -> Option<PathBuf> {
+    find(file).or_else(|| {
+        let installed = Path::new(&env::var_os("HOME")?)
+            .join(".cargo/bin")
+            .join(file);
+        installed.is_file().then_some(installed)
+    })
+}
+
 /// Whether this process may do everything on this machine.
 pub(crate) fn is_root() -> bool {
     use std::os::unix::fs::MetadataExt as _;

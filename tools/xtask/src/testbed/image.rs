@@ -13,7 +13,7 @@ use crate::paths;
 use crate::progress::Step;
 
 /// What the image is made with.
-const TOOLS: &[Tool] = &[
+pub(super) const TOOLS: &[Tool] = &[
     Tool::new(
         "mmdebstrap",
         "mmdebstrap",

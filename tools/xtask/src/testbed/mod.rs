@@ -26,6 +26,9 @@ use crate::{command, packages, paths};
 
 /// How long L1 may take to boot; it takes 5 seconds on an idle machine.
 const BOOT_LIMIT: Duration = Duration::from_secs(300);
+/// L1's processors and memory, if nothing else is said.
+const CPUS: u32 = 2;
+const MEMORY_MIB: u32 = 3072;
 /// How often to look whether QEMU is still there.
 const POLL: Duration = Duration::from_millis(100);
 /// The streams whose end is awaited: stdout and stderr.
@@ -43,14 +46,41 @@ pub(crate) struct Testbed {
     #[arg(long)]
     pub(crate) count: bool,
     /// L1's processors
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=32))]
+    #[arg(long, value_name = "N", default_value_t = CPUS, value_parser = clap::value_parser!(u32).range(1..=32))]
     pub(crate) cpus: u32,
     /// L1's memory in MiB
-    #[arg(long, value_name = "MIB", default_value_t = 3072, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
+    #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
     pub(crate) memory: u32,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
+}
+
+impl Default for Testbed {
+    fn default() -> Self {
+        Self {
+            shares: Vec::new(),
+            count: false,
+            cpus: CPUS,
+            memory: MEMORY_MIB,
+            command: Vec::new(),
+        }
+    }
+}
+
+/// The packages that the testbed would install.
+pub(crate) fn missing_tools() -> Vec<&'static str> {
+    let tools = machine::TOOLS
+        .iter()
+        .chain(image::TOOLS)
+        .chain(shares::missing_daemon());
+    let mut packages: Vec<_> = tools
+        .filter(|tool| tool.is_missing())
+        .map(|tool| tool.package)
+        .collect();
+    packages.sort_unstable();
+    packages.dedup();
+    packages
 }
 
 /// Runs the command in L1 and returns its exit status.

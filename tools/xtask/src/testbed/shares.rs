@@ -87,26 +87,23 @@ pub(super) fn plan(dirs: &[PathBuf]) -> Result<Vec<Share>> {
 
 /// Makes sure that there is a daemon.
 pub(super) fn ensure_daemon() -> Result<()> {
-    if Path::new(RUST_DAEMON).exists() || Path::new(C_DAEMON).exists() {
-        return Ok(());
+    missing_daemon().map_or(Ok(()), |tool| {
+        packages::ensure_installed(std::slice::from_ref(tool))
+    })
+}
+
+/// The daemon to install, if there is none.
+pub(super) fn missing_daemon() -> Option<&'static Tool> {
+    const WHY: &str = "shares directories with the testbed";
+    const OLD: Tool = Tool::new(C_DAEMON, "qemu-system-common", WHY);
+    const NEW: Tool = Tool::new(RUST_DAEMON, "virtiofsd", WHY);
+    if !OLD.is_missing() || !NEW.is_missing() {
+        return None;
     }
     // bookworm has it in QEMU's package, later releases in one of its own.
     let bookworm = std::fs::read_to_string("/etc/os-release")
         .is_ok_and(|release| release.contains("VERSION_CODENAME=bookworm"));
-    let tool = if bookworm {
-        Tool::new(
-            C_DAEMON,
-            "qemu-system-common",
-            "shares directories with the testbed",
-        )
-    } else {
-        Tool::new(
-            RUST_DAEMON,
-            "virtiofsd",
-            "shares directories with the testbed",
-        )
-    };
-    packages::ensure_installed(&[tool])
+    Some(if bookworm { &OLD } else { &NEW })
 }
 
 /// Starts the daemon of one share; it ends with its QEMU or with this process.

@@ -1,0 +1,135 @@
+//! `cargo xtask build`: everything that is installed, into a prefix below the build directory.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+
+use crate::packages::{self, Tool};
+use crate::paths;
+
+/// What the build needs besides Rust. The kernel's own needs are in `kernel.rs`.
+pub(crate) const TOOLS: &[Tool] = &[
+    Tool::new("cc", "gcc", "links the programs"),
+    Tool::new(
+        "/usr/include/seccomp.h",
+        "libseccomp-dev",
+        "is linked into the agent",
+    ),
+    Tool::new(
+        "/usr/lib/x86_64-linux-gnu/libc.a",
+        "libc6-dev",
+        "is linked into the agent",
+    ),
+];
+/// The programs of the host, by package and file name.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("runtime", "husk"),
+    ("vmm", "husk-vmm"),
+    ("rootfs-builder", "husk-rootfs"),
+];
+/// The agent is static; naming the target keeps its flags away from build scripts and from everything else.
+const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Build all programs, the kernel and the initrd, and install them to target/husk (bin/ and share/husk/).
+#[derive(Args, Default)]
+pub(crate) struct Build {
+    /// Compile quickly instead of well; for development, never for measurements
+    #[arg(long)]
+    pub(crate) debug: bool,
+    /// Install this vmlinux instead of building husk's own
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kernel: Option<PathBuf>,
+}
+
+/// Builds and installs everything.
+pub(crate) fn run(build: &Build) -> Result<()> {
+    packages::ensure_installed(TOOLS)?;
+    let packages = PROGRAMS
+        .iter()
+        .flat_map(|(package, _)| ["--package", package]);
+    cargo(
+        Command::new("cargo")
+            .args(["build", "--locked"])
+            .args(packages),
+        build.debug,
+    )?;
+    let mut agent = Command::new("cargo");
+    agent
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            "agent",
+            "--target",
+            AGENT_TARGET,
+        ])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    cargo(&mut agent, build.debug)?;
+
+    let profile = if build.debug { "debug" } else { "release" };
+    let target = paths::target();
+    for (_, program) in PROGRAMS {
+        install(&target.join(profile).join(program), &bin(program), 0o755)?;
+    }
+    let kernel = match &build.kernel {
+        Some(kernel) => kernel.clone(),
+        None => crate::kernel::vmlinux(false)?,
+    };
+    install(&kernel, &share("vmlinux"), 0o644)?;
+    initrd(&target.join(AGENT_TARGET).join(profile).join("husk-agent"))
+}
+
+/// Where a program is installed.
+pub(crate) fn bin(program: &str) -> PathBuf {
+    paths::prefix().join("bin").join(program)
+}
+
+/// Where the kernel and the initrd are installed.
+pub(crate) fn share(file: &str) -> PathBuf {
+    paths::prefix().join("share/husk").join(file)
+}
+
+fn cargo(command: &mut Command, debug: bool) -> Result<()> {
+    if !debug {
+        command.arg("--release");
+    }
+    // Standard output belongs to the command that is run afterwards.
+    let status = command
+        .current_dir(paths::workspace())
+        .stdin(Stdio::null())
+        .stdout(std::io::stderr())
+        .status()
+        .context("cannot run cargo")?;
+    ensure!(status.success(), "cargo build failed ({status}); see above");
+    Ok(())
+}
+
+/// Copies by rename: a testbed that has the prefix mounted never sees half a file.
+fn install(from: &Path, to: &Path, mode: u32) -> Result<()> {
+    let (Some(dir), Some(name)) = (to.parent(), to.file_name()) else {
+        bail!("cannot install to {}", to.display());
+    };
+    fs::create_dir_all(dir).with_context(|| format!("cannot create {}", dir.display()))?;
+    let new = dir.join(format!(
+        ".{}.{}",
+        name.to_string_lossy(),
+        std::process::id()
+    ));
+    fs::copy(from, &new).with_context(|| format!("cannot copy {}", from.display()))?;
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode))?;
+    fs::rename(&new, to).with_context(|| format!("cannot install {}", to.display()))
+}
+
+fn initrd(agent: &Path) -> Result<()> {
+    let mut rootfs = Command::new(bin("husk-rootfs"));
+    rootfs
+        .args(["initrd", "--agent"])
+        .arg(agent)
+        .arg("--output")
+        .arg(share("initrd.img"));
+    crate::command::output(&mut rootfs).map(drop)
+}

@@ -1,0 +1,90 @@
+//! What passed and what failed, read from the output of the standard test runner and from our own checks.
+
+use std::fmt;
+
+use anyhow::Result;
+
+/// The count over a whole run.
+#[derive(Default)]
+pub(super) struct Tally {
+    passed: usize,
+    failures: Vec<String>,
+}
+
+impl Tally {
+    /// Counts one check of our own, and says why it failed.
+    pub(super) fn check(&mut self, name: &str, result: Result<()>) {
+        match result {
+            Ok(()) => {
+                println!("check {name} ... ok");
+                self.passed += 1;
+            }
+            Err(error) => {
+                println!("check {name} ... FAILED\n{error:#}");
+                self.failures.push(name.to_owned());
+            }
+        }
+    }
+
+    /// Counts what a line of libtest's output says, if it says that one test has ended.
+    pub(super) fn count(&mut self, line: &str) {
+        let Some((name, outcome)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
+        else {
+            return;
+        };
+        if outcome == "FAILED" {
+            self.failures.push(name.to_owned());
+        } else if outcome == "ok" || outcome.starts_with("ok <") {
+            self.passed += 1;
+        }
+    }
+
+    /// How many failed.
+    pub(super) fn failed(&self) -> usize {
+        self.failures.len()
+    }
+
+    /// Whether something passed and nothing failed: a run of nothing proves nothing.
+    pub(super) fn is_good(&self) -> bool {
+        self.failures.is_empty() && self.passed > 0
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        for failure in &self.failures {
+            writeln!(f, "failed: {failure}")?;
+        }
+        writeln!(f, "{} passed, {} failed", self.passed, self.failures.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tally;
+
+    #[test]
+    fn lines_of_libtest_are_counted() {
+        let mut tally = Tally::default();
+        for line in [
+            "running 4 tests",
+            "test a::b ... ok",
+            "test slow - should panic ... ok",
+            "test c ... FAILED",
+            "test d ... ignored, takes an hour",
+            "test result: FAILED. 2 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out",
+        ] {
+            tally.count(line);
+        }
+        assert_eq!(tally.to_string(), "\nfailed: c\n2 passed, 1 failed\n");
+        assert!(!tally.is_good());
+    }
+
+    #[test]
+    fn nothing_is_no_success() {
+        assert!(!Tally::default().is_good());
+    }
+}
