@@ -1,0 +1,171 @@
+//! `Create`: from an OCI spec to a container whose process waits for `Start`.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use protocol::rpc::{ErrorCode, Reply};
+use protocol::stream::Stdio;
+use serde_json::{Map, Value};
+
+use super::order::Task;
+use super::{Call, Container, Containers, Failure, MAX_CONTAINERS, Phase, cwd};
+use crate::boot::cgroups::Cgroup;
+use crate::boot::mounts;
+use crate::locked;
+
+impl Containers {
+    pub(crate) fn create(&self, id: &str, spec: Value, stdio: &Stdio) -> Call {
+        super::check_name("container id", id)?;
+        let mut claim = self.reserve(id)?;
+        let spec = guest_spec(spec, id, stdio)?;
+        mounts::mount_shares().map_err(|error| Failure::caused(ErrorCode::Internal, &error))?;
+        let container = self.make(id, &spec, stdio).inspect_err(|_| discard(id))?;
+        let pid = container.init.pid();
+        claim.fill(Arc::new(container));
+        Ok(Reply::Started { pid })
+    }
+
+    fn make(&self, id: &str, spec: &Value, stdio: &Stdio) -> Result<Container, Failure> {
+        let write = |error| Failure::internal("write the spec", &error);
+        let bundle = super::bundle(id);
+        fs::create_dir_all(&bundle).map_err(write)?;
+        fs::write(bundle.join("config.json"), spec.to_string()).map_err(write)?;
+        let wiring = self.wire(stdio)?;
+        cwd::make(spec);
+        let launched = self.launch(id, Task::Create, wiring, stdio);
+        let init = launched.map_err(|failure| {
+            let text = |pointer| spec.pointer(pointer).and_then(Value::as_str);
+            let root = Path::new(text("/root/path").unwrap_or("/"));
+            cwd::explain(failure, root, text("/process/cwd"))
+        })?;
+        Ok(Container {
+            id: id.to_owned(),
+            cgroup: Cgroup::of(id),
+            init: Arc::new(init),
+            phase: Mutex::new(Phase::Created),
+            execs: Mutex::default(),
+        })
+    }
+
+    /// Takes an id, before anything is made for it.
+    fn reserve<'a>(&'a self, id: &'a str) -> Result<Claim<'a>, Failure> {
+        let mut by_id = locked(&self.by_id);
+        if by_id.contains_key(id) {
+            let message = format!("container {id} exists");
+            return Err(Failure::new(ErrorCode::AlreadyExists, message));
+        }
+        if by_id.len() >= MAX_CONTAINERS {
+            let message = format!("a guest holds at most {MAX_CONTAINERS} containers");
+            return Err(Failure::new(ErrorCode::Invalid, message));
+        }
+        by_id.insert(id.to_owned(), None);
+        Ok(Claim {
+            containers: self,
+            id,
+        })
+    }
+}
+
+/// A taken id, given back unless a container takes its place.
+struct Claim<'a> {
+    containers: &'a Containers,
+    id: &'a str,
+}
+
+impl Claim<'_> {
+    fn fill(&mut self, container: Arc<Container>) {
+        locked(&self.containers.by_id).insert(self.id.to_owned(), Some(container));
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        let mut by_id = locked(&self.containers.by_id);
+        if by_id.get(self.id).is_some_and(Option::is_none) {
+            by_id.remove(self.id);
+        }
+    }
+}
+
+/// Removes what a failed `Create` may have left.
+fn discard(id: &str) {
+    if let Err(error) = super::delete::remove_traces(id) {
+        crate::boot::poweroff::say(&format!("husk-agent: container {id} left traces: {error}"));
+    }
+}
+
+/// The spec with what the agent decides: where the cgroup is, and whether there is a terminal.
+fn guest_spec(mut spec: Value, id: &str, stdio: &Stdio) -> Result<Value, Failure> {
+    let linux = object(&mut spec, "linux")?;
+    linux.insert("cgroupsPath".to_owned(), Cgroup::spec_path(id).into());
+    set_up_process(object(&mut spec, "process")?, stdio);
+    Ok(spec)
+}
+
+/// The same for an OCI `process` object.
+pub(super) fn set_up_process(process: &mut Map<String, Value>, stdio: &Stdio) {
+    let terminal = matches!(stdio, Stdio::Terminal { .. });
+    process.insert("terminal".to_owned(), terminal.into());
+    // libcontainer takes any value as a wish, and then loads seccomp filters when it is no longer allowed to.
+    if process.get("noNewPrivileges") == Some(&Value::Bool(false)) {
+        process.remove("noNewPrivileges");
+    }
+}
+
+fn object<'a>(spec: &'a mut Value, field: &str) -> Result<&'a mut Map<String, Value>, Failure> {
+    let found = spec.get_mut(field).and_then(Value::as_object_mut);
+    found.ok_or_else(|| {
+        let message = format!("spec.{field} is missing or not an object");
+        Failure::new(ErrorCode::Invalid, message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const PIPES: Stdio = Stdio::Pipes {
+        stdin: None,
+        stdout: None,
+        stderr: None,
+    };
+
+    #[test]
+    fn the_agent_places_the_cgroup_and_the_terminal() {
+        let spec = json!({
+            "linux": {"cgroupsPath": "/elsewhere"},
+            "process": {"terminal": true, "noNewPrivileges": false},
+        });
+        let spec = guest_spec(spec, "a", &PIPES).unwrap();
+        assert_eq!(spec["linux"]["cgroupsPath"], "/husk/a");
+        assert_eq!(spec["process"], json!({"terminal": false}));
+    }
+
+    #[test]
+    fn a_spec_without_its_parts_is_refused_by_field() {
+        for (spec, field) in [
+            (json!(null), "spec.linux"),
+            (json!([]), "spec.linux"),
+            (json!({"linux": {}}), "spec.process"),
+            (json!({"linux": {}, "process": 3}), "spec.process"),
+        ] {
+            let failure = guest_spec(spec, "a", &PIPES).unwrap_err();
+            assert_eq!(failure.code, ErrorCode::Invalid);
+            assert!(failure.message.starts_with(field), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_while_it_is_being_created_and_free_after_a_failure() {
+        let containers = Containers::default();
+        let claim = containers.reserve("a").unwrap();
+        let failure = containers.reserve("a").map(drop).unwrap_err();
+        assert_eq!(failure.code, ErrorCode::AlreadyExists);
+        assert_eq!(containers.get("a").unwrap_err().code, ErrorCode::NotFound);
+        drop(claim);
+        assert!(containers.reserve("a").is_ok());
+    }
+}

@@ -1,0 +1,119 @@
+//! The last steps before a container's program runs, done by the new process inside the container.
+//!
+//! libcontainer calls `validate` once everything is set up, and `exec` when the container is started.
+
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use protocol::frame;
+use protocol::rpc::ErrorCode;
+use protocol::stream::WindowSize;
+use rustix::io::Errno;
+
+use super::order::Outcome;
+use super::process::window;
+use super::program::{self, Unusable};
+use super::seccomp::LateFilter;
+
+/// See the module.
+#[derive(Clone)]
+pub(super) struct Runner {
+    /// The agent listens until the helper has reported; it does not for a container's first program, which runs later.
+    pub(super) report: Arc<UnixStream>,
+    /// Size to give the terminal before the program can ask.
+    pub(super) size: Option<WindowSize>,
+    /// What libcontainer leaves out for a further process.
+    pub(super) filter: Option<Arc<LateFilter>>,
+}
+
+impl Runner {
+    /// Tells the agent; false if it no longer listens.
+    fn report(&self, problem: &Unusable) -> bool {
+        let outcome = Outcome::Failed {
+            code: problem.code,
+            message: problem.message.clone(),
+        };
+        frame::write(&*self.report, &outcome).is_ok()
+    }
+
+    fn run(&self, spec: &Spec) -> Result<std::convert::Infallible, Unusable> {
+        let process = process(spec)?;
+        let program = find(process)?;
+        if let Some(size) = self.size {
+            // A terminal without a size is still a terminal.
+            rustix::termios::tcsetwinsize(rustix::stdio::stdin(), window(size)).ok();
+        }
+        if let Some(filter) = &self.filter {
+            filter.apply().map_err(|error| Unusable {
+                code: ErrorCode::Internal,
+                message: format!("cannot load the seccomp filter: {error}"),
+            })?;
+        }
+        let arguments = process.args().as_deref().unwrap_or_default();
+        let (name, rest) = arguments.split_first().ok_or_else(nothing_to_run)?;
+        // Of the ways to exec, this one takes SIGPIPE, which a Rust program ignores, back to its default.
+        let error = Command::new(program).arg0(name).args(rest).exec();
+        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
+        Err(Unusable {
+            code: match errno {
+                // The interpreter that it names.
+                Errno::NOENT => ErrorCode::ProgramNotFound,
+                _ => ErrorCode::ProgramNotExecutable,
+            },
+            message: format!("exec {name}: {}", program::text(errno)),
+        })
+    }
+}
+
+impl Executor for Runner {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        match process(spec).and_then(find) {
+            Ok(_) => Ok(()),
+            Err(problem) => {
+                // If the agent has gone, so has whoever would read the answer.
+                self.report(&problem);
+                Err(ExecutorValidationError::ArgValidationError(problem.message))
+            }
+        }
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        match self.run(spec) {
+            Ok(never) => match never {},
+            Err(problem) => {
+                if !self.report(&problem) {
+                    // Like runc, on the container's own standard error.
+                    drop(writeln!(std::io::stderr(), "{}", problem.message));
+                }
+                Err(ExecutorError::Other(problem.message))
+            }
+        }
+    }
+}
+
+fn process(spec: &Spec) -> Result<&Process, Unusable> {
+    spec.process().as_ref().ok_or_else(nothing_to_run)
+}
+
+fn nothing_to_run() -> Unusable {
+    Unusable {
+        code: ErrorCode::Invalid,
+        message: "process.args must not be empty".to_owned(),
+    }
+}
+
+fn find(process: &Process) -> Result<PathBuf, Unusable> {
+    let arguments = process.args().as_deref().unwrap_or_default();
+    let name = arguments.first().ok_or_else(nothing_to_run)?;
+    let environment = process.env().as_deref().unwrap_or_default();
+    let path = environment
+        .iter()
+        .find_map(|variable| variable.strip_prefix("PATH="));
+    program::find(name, path)
+}

@@ -1,0 +1,49 @@
+//! What the agent and its helper say to each other, over the socket that is the helper's standard input.
+//!
+//! The agent sends one byte with the three standard streams attached (`SCM_RIGHTS`), then one framed [`Order`]. The
+//! answer is one framed [`Outcome`]: from the new process if its program cannot be run, else from the helper.
+
+use std::path::PathBuf;
+
+use protocol::rpc::ErrorCode;
+use protocol::stream::WindowSize;
+use serde::{Deserialize, Serialize};
+
+/// What the helper shall do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Container id.
+    pub(super) id: String,
+    /// Which process to make.
+    pub(super) task: Task,
+    /// Unix socket that wants the master of the process's pseudo-terminal, if it shall have one.
+    pub(super) console: Option<PathBuf>,
+    /// Initial size of that terminal.
+    pub(super) size: Option<WindowSize>,
+}
+
+/// Which process to make.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Task {
+    /// The container and its first process.
+    Create,
+    /// A further process, described by an OCI `process` object in a file.
+    Exec(PathBuf),
+}
+
+/// How it went.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Outcome {
+    /// The process exists.
+    Started {
+        /// Its pid in the guest's first pid namespace.
+        pid: i32,
+    },
+    /// It does not.
+    Failed {
+        /// What kind of failure.
+        code: ErrorCode,
+        /// One line.
+        message: String,
+    },
+}

@@ -1,0 +1,28 @@
+//! `Pause` and `Resume`, by the cgroup freezer.
+
+use protocol::rpc::Reply;
+
+use super::{Call, Containers, Failure, Phase};
+
+impl Containers {
+    pub(crate) fn pause(&self, id: &str) -> Call {
+        let container = self.get(id)?;
+        let mut phase = container.in_phase(Phase::Running)?;
+        if let Err(error) = container.cgroup.freeze() {
+            // Half frozen is worse than not: the failure is told either way.
+            drop(container.cgroup.thaw());
+            return Err(Failure::internal("freeze the container", &error));
+        }
+        *phase = Phase::Paused;
+        Ok(Reply::Done {})
+    }
+
+    pub(crate) fn resume(&self, id: &str) -> Call {
+        let container = self.get(id)?;
+        let mut phase = container.in_phase(Phase::Paused)?;
+        let thawed = container.cgroup.thaw();
+        thawed.map_err(|error| Failure::internal("thaw the container", &error))?;
+        *phase = Phase::Running;
+        Ok(Reply::Done {})
+    }
+}
