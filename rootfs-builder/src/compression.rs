@@ -6,25 +6,27 @@ use std::str::FromStr;
 use flate2::GzBuilder;
 use thiserror::Error;
 
-/// zstd unpacks at the same speed whatever it cost to pack, so pack well: 19 is the highest level whose window (8 MiB)
-/// the kernel accepts everywhere.
-const ZSTD_LEVEL: i32 = 19;
+/// Begins the "legacy" frame of LZ4, the only one that the kernel unpacks (lib/decompress_unlz4.c).
+const LZ4_LEGACY_MAGIC: u32 = 0x184C_2102;
+
+/// What each block of that frame unpacks to, but for the last.
+const LZ4_LEGACY_BLOCK: usize = 8 << 20;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
     None,
     Gzip,
-    Zstd,
+    Lz4,
 }
 
 /// A name that is none of a compression.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("compression '{0}' is none of none, gzip, zstd")]
+#[error("compression '{0}' is none of none, lz4, gzip")]
 pub(crate) struct UnknownCompression(String);
 
 impl Compression {
     /// What boots in the fewest instructions (`kernel/README.md`, "The initrd") within the size that is allowed.
-    pub(crate) const DEFAULT_NAME: &'static str = "zstd";
+    pub(crate) const DEFAULT_NAME: &'static str = "none";
 
     /// Compresses `data` into `sink`. The result is the same every time.
     pub(crate) fn write(self, data: &[u8], mut sink: impl Write) -> io::Result<()> {
@@ -36,9 +38,24 @@ impl Compression {
                 encoder.write_all(data)?;
                 encoder.finish().map(drop)
             }
-            Self::Zstd => zstd::stream::copy_encode(data, sink, ZSTD_LEVEL),
+            Self::Lz4 => write_lz4(data, sink),
         }
     }
+}
+
+fn write_lz4(data: &[u8], mut sink: impl Write) -> io::Result<()> {
+    sink.write_all(&LZ4_LEGACY_MAGIC.to_le_bytes())?;
+    for block in data.chunks(LZ4_LEGACY_BLOCK) {
+        let packed = lz4_flex::block::compress(block);
+        let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
+        sink.write_all(
+            &u32::try_from(packed.len())
+                .map_err(too_large)?
+                .to_le_bytes(),
+        )?;
+        sink.write_all(&packed)?;
+    }
+    Ok(())
 }
 
 impl FromStr for Compression {
@@ -48,7 +65,7 @@ impl FromStr for Compression {
         match name {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip),
-            "zstd" => Ok(Self::Zstd),
+            "lz4" => Ok(Self::Lz4),
             _ => Err(UnknownCompression(name.to_owned())),
         }
     }
@@ -77,8 +94,39 @@ mod tests {
             .read_to_end(&mut unpacked)
             .unwrap();
         assert_eq!(unpacked, data);
-        let packed = compressed(Compression::Zstd, &data);
-        assert_eq!(zstd::stream::decode_all(&packed[..]).unwrap(), data);
+        assert_eq!(unpack_lz4(&compressed(Compression::Lz4, &data)), data);
+    }
+
+    /// Reads a legacy frame as the kernel does: magic, then blocks until the end.
+    fn unpack_lz4(packed: &[u8]) -> Vec<u8> {
+        let (magic, mut rest) = packed.split_at(4);
+        assert_eq!(magic, LZ4_LEGACY_MAGIC.to_le_bytes());
+        let mut unpacked = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let (block, after) = after.split_at(u32::from_le_bytes(*length) as usize);
+            unpacked.extend(lz4_flex::block::decompress(block, LZ4_LEGACY_BLOCK).unwrap());
+            rest = after;
+        }
+        unpacked
+    }
+
+    #[test]
+    fn lz4_blocks_are_no_larger_than_the_kernel_unpacks() {
+        let data = vec![7; 2 * LZ4_LEGACY_BLOCK + 1];
+        assert!(unpack_lz4(&compressed(Compression::Lz4, &data)) == data);
+    }
+
+    #[test]
+    fn the_lz4_program_unpacks_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("packed.lz4");
+        std::fs::write(&path, compressed(Compression::Lz4, b"some text, some text")).unwrap();
+        let output = std::process::Command::new("lz4")
+            .arg("-dc")
+            .arg(&path)
+            .output();
+        let output = output.expect("lz4 is installed (Debian package lz4)");
+        assert_eq!(output.stdout, b"some text, some text");
     }
 
     #[test]
@@ -89,8 +137,8 @@ mod tests {
             (&[0x1f, 0x8b, 8][..], &[0; 4][..])
         );
         assert_eq!(
-            compressed(Compression::Zstd, b"x")[..4],
-            [0x28, 0xb5, 0x2f, 0xfd]
+            compressed(Compression::Lz4, b"x")[..4],
+            [0x02, 0x21, 0x4c, 0x18]
         );
     }
 
@@ -100,7 +148,7 @@ mod tests {
         let error = "xz".parse::<Compression>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "compression 'xz' is none of none, gzip, zstd"
+            "compression 'xz' is none of none, lz4, gzip"
         );
     }
 }
