@@ -12,4 +12,5 @@ pub mod pci;
 pub mod queue;
 pub mod rng;
 mod seat;
+pub mod vsock;
 pub mod worker;
