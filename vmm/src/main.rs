@@ -12,7 +12,6 @@ mod error;
 mod kvm;
 mod run;
 mod shares;
-mod shares;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -3,20 +3,31 @@
 mod devices;
 mod kernel;
 mod memory;
+mod platform;
 mod vcpus;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use ::devices::bus::{Bus, BusError};
+use ::devices::irq::MsiRouter;
 use ::devices::legacy::acpi::AcpiRegisters;
 use ::devices::legacy::serial::SerialPort;
-use vm_memory::{GuestMemoryError, GuestMemoryMmap};
+use ::devices::memory::GuestMemory;
+use ::devices::pci::bar::{MmioWindow, MmioWindows};
+use ::devices::pci::root::RootError;
+use ::devices::virtio::fs::FsError;
+use ::devices::virtio::pci::TransportError;
+use ::devices::virtio::worker::WorkerError;
+use vm_memory::GuestMemoryError;
 
 use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
 use crate::config::VmSpec;
-use crate::kvm::{Host, KvmError, Vcpu, Vm};
+use crate::kvm::{Host, KvmError, Vcpu};
 use crate::run::Control;
+use crate::shares::{self, ShareError};
+pub(crate) use devices::{DeviceWorker, Devices};
 
 /// Why a machine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +74,27 @@ pub(crate) enum BuildError {
         #[source]
         source: io::Error,
     },
+    /// Bus 0 refused a device.
+    #[error("cannot set up the PCI bus")]
+    Pci(#[source] RootError),
+    /// A virtio device could not be put on the bus.
+    #[error("cannot set up the {name} device")]
+    Virtio {
+        /// Which.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: TransportError,
+    },
+    /// The file system could not be set up.
+    #[error("cannot set up the fs device")]
+    Fs(#[source] FsError),
+    /// A device has nobody to serve it.
+    #[error("cannot serve devices")]
+    Worker(#[source] WorkerError),
+    /// The process could not leave the host's file systems.
+    #[error("cannot enter a mount namespace of its own")]
+    Shares(#[source] ShareError),
     /// Two devices share an address.
     #[error("cannot place {device}")]
     Place {
@@ -86,10 +118,12 @@ pub(crate) struct Buses {
 /// A machine that is ready to run.
 pub(crate) struct Machine {
     /// Keeps guest memory mapped.
-    pub(crate) memory: GuestMemoryMmap,
+    pub(crate) memory: GuestMemory,
     /// The processors, by number.
     pub(crate) vcpus: Vec<Vcpu>,
-    /// What they reach by addresses.
+    /// What a config names.
+    pub(crate) devices: Devices,
+    /// What processors reach by addresses.
     pub(crate) buses: Buses,
     /// Sleep, reset and power button.
     pub(crate) acpi: Arc<AcpiRegisters>,
@@ -121,29 +155,50 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
         arch::write_boot_data(&memory, &spec.image, &info).map_err(tables("boot parameters"))?;
 
     let buses = Buses::default();
-    let interrupts = interrupt_controller(&vm, &buses)?;
-    let platform = devices::platform(spec.serial, control, &interrupts, &buses)?;
+    let router: Arc<dyn MsiRouter> = Arc::new(vm.msi_router());
+    let interrupts = interrupt_controller(&*router, &buses)?;
+    let platform = platform::create(spec.serial, control, &interrupts, &buses)?;
+    let memory = GuestMemory::new(memory);
+    let connections = devices::Connections {
+        memory: memory.clone(),
+        router,
+        doorbells: Arc::new(vm.doorbells()),
+    };
+    let windows = bar_windows(mmio64, template.address_bits());
+    let devices = devices::create(spec.devices, connections, windows, &buses)?;
     let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
+    // All is open that is opened by name.
+    shares::enter(&devices.layout).map_err(BuildError::Shares)?;
     Ok(Machine {
         memory,
         vcpus,
+        devices,
         buses,
         acpi: platform.acpi,
         serial_input: platform.serial_input,
     })
 }
 
-fn interrupt_controller(vm: &Vm, buses: &Buses) -> Result<Arc<IoApic>, BuildError> {
+fn interrupt_controller(router: &dyn MsiRouter, buses: &Buses) -> Result<Arc<IoApic>, BuildError> {
     let device = "the interrupt controller";
     let pins = [arch::SERIAL_PIN, arch::EVENT_PIN];
-    let ioapic = IoApic::new(&pins, &vm.msi_router())
-        .map_err(|source| BuildError::Device { device, source })?;
+    let ioapic =
+        IoApic::new(&pins, router).map_err(|source| BuildError::Device { device, source })?;
     let ioapic = Arc::new(ioapic);
     buses
         .mmio
         .insert(arch::IOAPIC_BASE, arch::IOAPIC_SIZE, ioapic.clone())
         .map_err(|source| BuildError::Place { device, source })?;
     Ok(ioapic)
+}
+
+fn bar_windows(mmio64: Range<u64>, address_bits: u32) -> MmioWindows {
+    let window = |range: Range<u64>| MmioWindow {
+        base: range.start,
+        end: range.end,
+    };
+    let bits = u8::try_from(address_bits).unwrap_or(u8::MAX);
+    MmioWindows::new(window(arch::MMIO32), window(mmio64), bits)
 }
 
 fn tables(what: &'static str) -> impl Fn(GuestMemoryError) -> BuildError {

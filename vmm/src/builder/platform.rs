@@ -1,4 +1,4 @@
-//! The machine's devices: the platform's few, then one arm for each kind that a config can name.
+//! The devices that every machine has: interrupt controller, serial port, and the registers by which a guest ends.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -21,8 +21,8 @@ pub(super) struct Platform {
     pub(super) serial_input: Option<Arc<SerialPort>>,
 }
 
-/// Puts the platform's devices on the buses.
-pub(super) fn platform(
+/// Puts them on the buses.
+pub(super) fn create(
     serial: Output,
     control: &Control,
     interrupts: &IoApic,

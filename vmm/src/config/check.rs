@@ -8,7 +8,6 @@ use std::path::Path;
 use protocol::sandbox::{MemoryConfig, SandboxConfig, SerialConfig};
 use rustix::fs::OFlags;
 
-use super::fs::fs;
 use super::open::{regular, value};
 use super::{ConfigError, InitrdSpec, Output, VmSpec, devices};
 use crate::arch::{self, KernelImage};
@@ -37,7 +36,7 @@ pub(crate) fn check(config: &SandboxConfig) -> Result<VmSpec, ConfigError> {
     let mut stdio = Stdio::default();
     let serial = output("serial", &config.serial, &mut stdio)?;
     let cmdline = cmdline(&config.boot.cmdline)?;
-    let (devices, layout) = devices::check(&config.devices, &mut stdio)?;
+    let devices = devices::check(&config.devices, &mut stdio)?;
     Ok(VmSpec {
         vcpus: config.vcpus,
         ram,
@@ -48,11 +47,14 @@ pub(crate) fn check(config: &SandboxConfig) -> Result<VmSpec, ConfigError> {
         cmdline,
         serial,
         devices,
-        layout,
     })
 }
 
-pub(super) fn out_of_range<T: std::fmt::Display>(key: &str, got: T, range: &RangeInclusive<T>) -> ConfigError {
+pub(super) fn out_of_range<T: std::fmt::Display>(
+    key: &str,
+    got: T,
+    range: &RangeInclusive<T>,
+) -> ConfigError {
     let (least, most) = (range.start(), range.end());
     value(key, format!("{got} is not in {least}..={most}"))
 }
@@ -124,7 +126,11 @@ pub(super) struct Stdio {
 }
 
 /// Opens where the bytes of the character device at `key` go.
-pub(super) fn output(key: &str, config: &SerialConfig, stdio: &mut Stdio) -> Result<Output, ConfigError> {
+pub(super) fn output(
+    key: &str,
+    config: &SerialConfig,
+    stdio: &mut Stdio,
+) -> Result<Output, ConfigError> {
     match config {
         SerialConfig::None => Ok(Output::None),
         SerialConfig::Stdio => match stdio.taken_by.replace(key.to_owned()) {

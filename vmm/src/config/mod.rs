@@ -17,7 +17,6 @@ use std::path::PathBuf;
 
 use crate::arch::ImageError;
 use crate::shares::ShareError;
-use crate::shares::ShareError;
 
 /// What is wrong with a config.
 #[derive(Debug, thiserror::Error)]
@@ -86,14 +85,5 @@ pub(crate) enum ConfigError {
         /// Why.
         #[source]
         source: ImageError,
-    },
-    /// A share, or the directory of a socket, cannot be used.
-    #[error("{key}")]
-    Share {
-        /// JSON path of the value.
-        key: String,
-        /// Why.
-        #[source]
-        source: ShareError,
     },
 }

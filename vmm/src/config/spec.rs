@@ -2,9 +2,12 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
 use super::FsSpec;
 use crate::arch::KernelImage;
+use crate::shares::Source;
 
 /// A checked machine.
 pub(crate) struct VmSpec {
@@ -26,8 +29,6 @@ pub(crate) struct VmSpec {
     pub(crate) serial: Output,
     /// Devices, in the order of their slots.
     pub(crate) devices: Vec<DeviceSpec>,
-    /// What is left of the host's file systems.
-    pub(crate) layout: Layout,
 }
 
 /// An initrd that fits into the machine.
@@ -66,16 +67,10 @@ pub(crate) struct VsockSpec {
     pub(crate) cid: u32,
     /// Accepts the host's clients.
     pub(crate) listener: UnixListener,
+    /// The directory of its socket.
+    pub(crate) directory: Source,
     /// Path of the sockets for the guest's connections, less `_<port>`, as seen after [`shares::enter`].
     ///
     /// [`shares::enter`]: crate::shares::enter
     pub(crate) connect_base: PathBuf,
-}
-
-/// A file system; its shares are in the layout.
-pub(crate) struct FsSpec {
-    /// What the guest mounts it by.
-    pub(crate) tag: String,
-    /// How it is served.
-    pub(crate) options: Options,
 }

@@ -1,38 +1,41 @@
-//! The main thread: starts the processors, then serves everything that has no thread of its own until the machine ends.
+//! The main thread: starts the other threads, then serves everything that has none of its own until the machine ends.
 
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
+use std::os::fd::AsRawFd;
 
 use devices::event_loop::{Interest, Poller};
-use devices::legacy::serial::SerialPort;
+use devices::virtio::worker::WorkerError;
 
-use super::{Control, Outcome, threads, vcpu_thread};
-use crate::builder::Machine;
+use super::serial_input::SerialInput;
+use super::{Control, Outcome, ThreadKind, threads, vcpu_thread};
+use crate::builder::{DeviceWorker, Machine};
+use crate::error::chain;
 use crate::kvm::Kicker;
 
 /// Why a machine could not be run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RunError {
     /// A thread could not be started.
-    #[error("cannot start the {0} thread")]
-    Thread(&'static str, #[source] io::Error),
+    #[error("cannot start the thread {0}")]
+    Thread(String, #[source] io::Error),
     /// The main loop failed.
     #[error("cannot wait for events")]
     Poll(#[source] io::Error),
+    /// The main thread's devices cannot be served.
+    #[error("cannot serve devices")]
+    Devices(#[source] WorkerError),
     /// The signal that stops processors cannot be had.
     #[error("cannot install the processors' signal handler")]
     Signal(#[source] io::Error),
 }
 
 /// Who a readiness is for.
-mod token {
-    pub(super) const ENDED: u64 = 0;
-    pub(super) const STDIN: u64 = 1;
-    pub(super) const SERIAL_DRAINED: u64 = 2;
+pub(super) mod token {
+    pub(in super::super) const ENDED: u64 = 0;
+    pub(in super::super) const STDIN: u64 = 1;
+    pub(in super::super) const SERIAL_DRAINED: u64 = 2;
+    pub(in super::super) const DEVICES: u64 = 3;
 }
-
-const STDIN: RawFd = 0;
 
 /// Runs the machine to its end. Its memory and buses must outlive the process's other threads, which are not waited for: one
 /// may be writing to a full pipe.
@@ -45,17 +48,13 @@ pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, R
             .map_err(RunError::Poll)
     };
     watch(control.ended().as_raw_fd(), token::ENDED)?;
-    let mut input = machine.serial_input.clone().map(SerialInput::new);
-    if let Some(input) = &mut input {
-        watch(input.port.drained().as_raw_fd(), token::SERIAL_DRAINED)?;
-        input.watch(&poller);
+    watch(machine.devices.main.as_raw_fd(), token::DEVICES)?;
+    let input = machine.serial_input.clone();
+    let mut input = input.map(|port| SerialInput::new(port, &poller));
+    if let Some(input) = &input {
+        watch(input.drained(), token::SERIAL_DRAINED)?;
     }
-    for (id, vcpu) in machine.vcpus.drain(..).enumerate() {
-        let (buses, control) = (machine.buses.clone(), control.clone());
-        let work = move || vcpu_thread::run(id, vcpu, &buses, &control);
-        threads::spawn(format!("vcpu{id}"), work)
-            .map_err(|error| RunError::Thread("processor", error))?;
-    }
+    start_threads(machine, control)?;
     let mut ready = Vec::new();
     loop {
         poller.wait(-1, &mut ready).map_err(RunError::Poll)?;
@@ -66,6 +65,9 @@ pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, R
                         return Ok(outcome);
                     }
                 }
+                (token::DEVICES, _) => {
+                    machine.devices.main.dispatch().map_err(RunError::Devices)?;
+                }
                 (token::STDIN, Some(input)) => input.forward(&poller),
                 (token::SERIAL_DRAINED, Some(input)) => input.resume(&poller),
                 _ => {}
@@ -74,54 +76,33 @@ pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, R
     }
 }
 
-/// Standard input on its way to the serial port: read only when the guest has room for it.
-struct SerialInput {
-    port: Arc<SerialPort>,
-    watched: bool,
+fn start_threads(machine: &mut Machine, control: &Control) -> Result<(), RunError> {
+    for worker in machine.devices.workers.drain(..) {
+        let DeviceWorker { kind, name, worker } = worker;
+        let control = control.clone();
+        let device = name.clone();
+        let work = move || {
+            if let Err(error) = worker.run() {
+                let what = format!("device {device}: {}", chain(&error));
+                control.end(Outcome::Unexpected(what));
+            }
+        };
+        spawn(kind, name, work)?;
+    }
+    for (id, vcpu) in machine.vcpus.drain(..).enumerate() {
+        let (buses, control) = (machine.buses.clone(), control.clone());
+        let work = move || vcpu_thread::run(id, vcpu, &buses, &control);
+        spawn(ThreadKind::Vcpu, format!("vcpu{id}"), work)?;
+    }
+    Ok(())
 }
 
-impl SerialInput {
-    fn new(port: Arc<SerialPort>) -> Self {
-        Self {
-            port,
-            watched: false,
-        }
-    }
-
-    /// Begins to read. Standard input that cannot be watched (a regular file) is no input.
-    fn watch(&mut self, poller: &Poller) {
-        self.watched = poller.add(STDIN, token::STDIN, Interest::READ).is_ok();
-    }
-
-    fn stop(&mut self, poller: &Poller) {
-        if self.watched
-            && let Err(error) = poller.remove(STDIN)
-        {
-            log::warn!("standard input cannot be left alone: {error}");
-        }
-        self.watched = false;
-    }
-
-    fn forward(&mut self, poller: &Poller) {
-        let mut buffer = [0; 64];
-        let room = self.port.room().min(buffer.len());
-        if room == 0 {
-            return self.stop(poller);
-        }
-        match rustix::io::read(rustix::stdio::stdin(), &mut buffer[..room]) {
-            Ok(0) | Err(_) => self.stop(poller),
-            Ok(count) => {
-                self.port.input(&buffer[..count]);
-            }
-        }
-    }
-
-    /// The guest has read everything: go on if it was the lack of room that stopped us.
-    fn resume(&mut self, poller: &Poller) {
-        // Nobody else reads it, so it is readable.
-        drop(self.port.drained().read());
-        if !self.watched {
-            self.watch(poller);
-        }
-    }
+fn spawn(
+    kind: ThreadKind,
+    name: String,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), RunError> {
+    threads::spawn(kind, name.clone(), work)
+        .map(drop)
+        .map_err(|error| RunError::Thread(name, error))
 }

@@ -4,9 +4,11 @@ mod control;
 mod counters;
 mod main_loop;
 mod outcome;
+mod serial_input;
 mod threads;
 mod vcpu_thread;
 
 pub(crate) use control::Control;
 pub(crate) use main_loop::{RunError, run};
 pub(crate) use outcome::Outcome;
+pub(crate) use threads::ThreadKind;

@@ -3,13 +3,29 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Stack of a thread: nothing recurses.
-const STACK: usize = 256 << 10;
+/// Kinds of thread, by what they may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ThreadKind {
+    /// A virtual processor.
+    Vcpu,
+    /// The worker of a virtio-fs device.
+    Fs,
+}
 
-/// Starts a thread that confines itself first.
+/// Stack of a processor's thread: nothing recurses.
+const VCPU_STACK: usize = 256 << 10;
+/// Stack of a device's worker, which runs other people's libraries.
+const WORKER_STACK: usize = 1 << 20;
+
+/// Starts a thread of `kind`.
 pub(super) fn spawn(
+    kind: ThreadKind,
     name: String,
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
-    Builder::new().name(name).stack_size(STACK).spawn(work)
+    let stack = match kind {
+        ThreadKind::Vcpu => VCPU_STACK,
+        ThreadKind::Fs => WORKER_STACK,
+    };
+    Builder::new().name(name).stack_size(stack).spawn(work)
 }
