@@ -95,6 +95,18 @@ impl Chain {
             .map_err(|_| outside(self.head(), buffer))
     }
 
+    /// `len` bytes of `buffers` from byte `offset` on, or as many as there are.
+    #[must_use]
+    pub fn part(buffers: &[Buffer], offset: u64, len: u64) -> Vec<Buffer> {
+        let mut left = len;
+        let take = |buffer: Buffer| {
+            let len = u32::try_from(left).map_or(buffer.len, |left| buffer.len.min(left));
+            left = left.saturating_sub(len.into());
+            (len > 0).then_some(Buffer { len, ..buffer })
+        };
+        skip(buffers, offset).map_while(take).collect()
+    }
+
     /// Copies from the readable buffers, skipping `offset` bytes. Returns how many bytes there were, at most `data.len()`.
     pub fn read_at(&self, offset: u64, data: &mut [u8]) -> Result<usize, QueueError> {
         let mut rest = data;
