@@ -1,3 +1,77 @@
-//! placeholder
+//! `husk`: runs OCI containers, each in a virtual machine of its own, with runc's command line.
+//!
+//! A thin client: `husk-vmm` runs the machine, `husk-agent` the containers in it. `create` reads top to bottom:
+//! `bundle` -> `state` (the id is claimed) -> `translate` and `sandbox/plan` -> `sandbox/launch` -> `agent_client` ->
+//! `monitor`, which stays.
 
-fn main() {}
+mod agent_client;
+mod bundle;
+mod chain;
+mod cli;
+mod clock;
+mod commands;
+mod hooks;
+mod inherited;
+mod lifecycle;
+mod log;
+mod monitor;
+mod process;
+mod sandbox;
+mod state;
+mod translate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::{Cli, GlobalArgs};
+use crate::commands::{Context, carry_out, failure_code};
+use crate::log::Log;
+use crate::state::Root;
+
+fn main() -> ExitCode {
+    inherited::close();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage(&error),
+    };
+    let log = Log::new(&cli.global);
+    let root = match Root::new(&root_dir(&cli.global)) {
+        Ok(root) => root,
+        Err(error) => {
+            log.error(&format!("cannot use the state directory: {error}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    let context = Context { root, log };
+    match carry_out(&context, &cli.command) {
+        Ok(code) => code,
+        Err(error) => {
+            context.log.error(&chain::chain(&error));
+            failure_code(&cli.command)
+        }
+    }
+}
+
+/// Help and version are answers; everything else is an error, with runc's exit code.
+fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing is left to report to when the output is closed.
+    drop(error.print());
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// As runc: a user without privileges has a directory of their own.
+fn root_dir(global: &GlobalArgs) -> PathBuf {
+    let user_dir =
+        || std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
+    match (&global.root, user_dir()) {
+        (Some(root), _) => root.clone(),
+        (None, Some(dir)) => PathBuf::from(dir).join("husk"),
+        (None, None) => PathBuf::from("/run/husk"),
+    }
+}

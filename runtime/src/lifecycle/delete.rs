@@ -1,0 +1,122 @@
+//! `delete`: removes what is left of a container; with force, from any state that a crash can leave.
+
+use std::time::Duration;
+
+use rustix::process::{Signal, getpid};
+
+use super::LifecycleError;
+use crate::hooks;
+use crate::log::Log;
+use crate::process::{Held, ProcessRef, find_by_argument};
+use crate::state::{ContainerDir, ContainerId, Record, Root, StateError, Status, View};
+
+/// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Whether a container may be deleted that has not stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Force {
+    /// It must have stopped.
+    No,
+    /// It is killed; and if there is none, that is what was asked for.
+    Yes,
+}
+
+/// Deletes a container.
+pub(crate) fn delete(
+    root: &Root,
+    id: &ContainerId,
+    force: Force,
+    log: &Log,
+) -> Result<(), LifecycleError> {
+    match try_delete(root, id, force, log) {
+        Err(LifecycleError::State(StateError::NotFound { .. })) if force == Force::Yes => Ok(()),
+        outcome => outcome,
+    }
+}
+
+fn try_delete(
+    root: &Root,
+    id: &ContainerId,
+    force: Force,
+    log: &Log,
+) -> Result<(), LifecycleError> {
+    let dir = match force {
+        Force::No => ContainerDir::lock(root, id)?,
+        Force::Yes => lock_by_force(root, id)?,
+    };
+    match dir.read() {
+        Ok((record, status)) => {
+            if status == Status::Stopped {
+                let_end(&record);
+            } else if force == Force::No {
+                let text = format!(
+                    "cannot delete container {id} that is not stopped: {}",
+                    status.as_str()
+                );
+                return Err(LifecycleError::WrongState(text));
+            }
+            kill_all(&record);
+            run_poststop(&record, log);
+        }
+        Err(error @ StateError::Damaged { .. }) if force == Force::Yes => {
+            log.warn(&error.to_string());
+        }
+        Err(error) => return Err(error.into()),
+    }
+    // Also finds the machine that a damaged or missing record does not name; its monitor ends with it.
+    let machines = find_by_argument(&dir.file("sandbox.json"));
+    machines.iter().for_each(kill_and_wait);
+    Ok(dir.remove()?)
+}
+
+/// Takes the lock from a `create` that is under way by ending it.
+fn lock_by_force(root: &Root, id: &ContainerId) -> Result<ContainerDir, StateError> {
+    if let Some(dir) = ContainerDir::try_lock(root, id)? {
+        return Ok(dir);
+    }
+    if let Ok((record, Status::Creating)) = root.read(id) {
+        kill_all(&record);
+    }
+    ContainerDir::lock(root, id)
+}
+
+/// The monitor of a stopped container still powers its machine off.
+fn let_end(record: &Record) {
+    if let Some(monitor) = Some(record.monitor)
+        .filter(is_other)
+        .and_then(ProcessRef::hold)
+    {
+        monitor.wait(END_LIMIT);
+    }
+}
+
+fn kill_all(record: &Record) {
+    let processes = [Some(record.monitor).filter(is_other), record.vmm];
+    processes
+        .into_iter()
+        .flatten()
+        .filter_map(ProcessRef::hold)
+        .for_each(|held| kill_and_wait(&held));
+}
+
+/// `run` in the foreground is the monitor of the container that it deletes at its end.
+fn is_other(process: &ProcessRef) -> bool {
+    process.pid != getpid().as_raw_nonzero().get()
+}
+
+fn kill_and_wait(held: &Held) {
+    held.signal(Signal::KILL);
+    held.wait(END_LIMIT);
+}
+
+fn run_poststop(record: &Record, log: &Log) {
+    let poststop = record
+        .hooks
+        .as_ref()
+        .and_then(|hooks| hooks.poststop().as_ref());
+    // The container is gone: a failure here is only told (OCI runtime spec, "Poststop").
+    if let Err(error) = hooks::run("poststop", poststop, &View::new(record, Status::Stopped)) {
+        log.warn(&error.to_string());
+    }
+}

@@ -1,0 +1,53 @@
+//! Why a command on a container failed. Texts that engines look for are runc's.
+
+use crate::agent_client::AgentError;
+use crate::bundle::BundleError;
+use crate::hooks::HookError;
+use crate::monitor::{DetachError, StdioError};
+use crate::sandbox::SandboxError;
+use crate::state::{IdError, StateError};
+use crate::translate::TranslateError;
+
+/// A command that failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LifecycleError {
+    /// The id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// What the bundle asks for.
+    #[error("config.json cannot be run in a guest")]
+    Translate(#[from] TranslateError),
+    /// The state directory.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The virtual machine.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The standard streams.
+    #[error(transparent)]
+    Stdio(#[from] StdioError),
+    /// A hook.
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    /// The monitor.
+    #[error(transparent)]
+    Detach(#[from] DetachError),
+    /// The container's first process cannot be made. The cause has runc's text.
+    #[error("unable to start container process")]
+    Process(#[source] AgentError),
+    /// A further process cannot be made. The cause has runc's text.
+    #[error("exec failed: unable to start container process")]
+    Exec(#[source] AgentError),
+    /// Another call to the agent.
+    #[error(transparent)]
+    Agent(#[from] AgentError),
+    /// The container's state does not allow the command.
+    #[error("{0}")]
+    WrongState(String),
+    /// The process's own identity or signals cannot be had.
+    #[error("cannot set up the monitor")]
+    Monitor(#[source] std::io::Error),
+}

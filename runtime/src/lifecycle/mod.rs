@@ -1,0 +1,21 @@
+//! What the commands do, without their arguments: each is one library call that reads from top to bottom.
+//!
+//! ```text
+//!            create                     start                  program ends
+//!  (nothing) ──────► creating ► created ─────► running ───────────────────► stopped ── delete ─► (nothing)
+//!                        └ any failure undoes everything         delete --force: from any state ┘
+//! ```
+
+mod create;
+mod delete;
+mod error;
+mod exec;
+mod kill;
+mod start;
+
+pub(crate) use create::{Console, NewContainer, prepare};
+pub(crate) use delete::{Force, delete};
+pub(crate) use error::LifecycleError;
+pub(crate) use exec::{ExecProcess, running};
+pub(crate) use kill::kill;
+pub(crate) use start::start;

@@ -1,0 +1,124 @@
+//! Messages for engines and users: one line on standard error, and one in the file that `--log` names, in the two
+//! formats of runc's log that containerd and Podman parse.
+
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::cli::{GlobalArgs, LogFormat};
+use crate::clock;
+
+/// Where messages go.
+#[derive(Debug, Clone)]
+pub(crate) struct Log {
+    file: Option<PathBuf>,
+    format: LogFormat,
+    debug: bool,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    level: &'a str,
+    msg: &'a str,
+    time: String,
+}
+
+impl Log {
+    /// As the command line asks.
+    pub(crate) fn new(global: &GlobalArgs) -> Self {
+        let file = global.log.clone();
+        Self {
+            file: file.filter(|file| file != Path::new("/dev/stderr")),
+            format: global.log_format,
+            debug: global.debug,
+        }
+    }
+
+    /// Something failed.
+    pub(crate) fn error(&self, message: &str) {
+        write_stderr(message);
+        self.append("error", message);
+    }
+
+    /// Something was left out that the caller may miss. Standard error stays clean: it may be the container's.
+    pub(crate) fn warn(&self, message: &str) {
+        self.append("warning", message);
+    }
+
+    /// Something was done.
+    pub(crate) fn debug(&self, message: &str) {
+        if self.debug {
+            self.append("debug", message);
+        }
+    }
+
+    fn append(&self, level: &str, message: &str) {
+        let Some(path) = &self.file else { return };
+        let line = self.line(level, message);
+        let options = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o644)
+            .open(path);
+        if let Err(error) = options.and_then(|mut file| file.write_all(line.as_bytes())) {
+            write_stderr(&format!("cannot log to {}: {error}", path.display()));
+        }
+    }
+
+    fn line(&self, level: &str, message: &str) -> String {
+        let time = clock::now_rfc3339();
+        let message = message.replace('\n', " ");
+        match self.format {
+            LogFormat::Text => format!("time=\"{time}\" level={level} msg={message:?}\n"),
+            LogFormat::Json => {
+                let line = Line {
+                    level,
+                    msg: &message,
+                    time,
+                };
+                serde_json::to_string(&line).map_or_else(|_| String::new(), |line| line + "\n")
+            }
+        }
+    }
+}
+
+fn write_stderr(message: &str) {
+    let line = format!("husk: {}\n", message.replace('\n', " "));
+    // Nothing is left to report to when standard error is closed.
+    drop(io::stderr().write_all(line.as_bytes()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(format: LogFormat) -> Log {
+        Log {
+            file: None,
+            format,
+            debug: false,
+        }
+    }
+
+    #[test]
+    fn json_lines_have_the_keys_that_containerd_reads() {
+        let line = log(LogFormat::Json).line("error", "no \"x\"\nhere");
+        let value: serde_json::Value = serde_json::from_str(line.trim()).unwrap();
+        assert_eq!(value["level"], "error");
+        assert_eq!(value["msg"], "no \"x\" here");
+        assert!(value["time"].as_str().unwrap().ends_with('Z'));
+        assert_eq!(line.matches('\n').count(), 1);
+    }
+
+    #[test]
+    fn text_lines_quote_the_message() {
+        let line = log(LogFormat::Text).line("error", "no \"x\"");
+        assert!(
+            line.ends_with("level=error msg=\"no \\\"x\\\"\"\n"),
+            "{line}"
+        );
+    }
+}

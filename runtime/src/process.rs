@@ -1,0 +1,172 @@
+//! Processes that outlive a command: named by pid and start time on disk, held by pidfd in memory, so that no signal
+//! ever reaches a stranger that was given the same pid.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+
+/// Names one process for as long as the machine is up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ProcessRef {
+    /// Process id.
+    pub(crate) pid: i32,
+    /// Start, in clock ticks after boot (`/proc/<pid>/stat`, field 22).
+    pub(crate) start_time: u64,
+}
+
+/// A process that cannot be confused with another.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pidfd: OwnedFd,
+}
+
+impl ProcessRef {
+    /// The process that has `pid` now.
+    pub(crate) fn of(pid: i32) -> io::Result<Self> {
+        Ok(Self {
+            pid,
+            start_time: start_time(pid)?,
+        })
+    }
+
+    /// Holds the process; nothing if it has ended, even if its parent has not noticed yet.
+    pub(crate) fn hold(self) -> Option<Held> {
+        let pidfd = pidfd_open(Pid::from_raw(self.pid)?, PidfdFlags::empty()).ok()?;
+        // Read after the pidfd is open: the pid cannot change hands in between.
+        let same = start_time(self.pid).is_ok_and(|start| start == self.start_time);
+        let held = Held { pidfd };
+        (same && !held.wait(Duration::ZERO)).then_some(held)
+    }
+
+    /// Whether it still runs.
+    pub(crate) fn is_alive(self) -> bool {
+        self.hold().is_some()
+    }
+}
+
+impl Held {
+    /// Sends a signal. A process that has just ended needs none.
+    pub(crate) fn signal(&self, signal: Signal) {
+        // The only other failure is a lack of permission, which shows when the process does not end.
+        let _outcome = pidfd_send_signal(&self.pidfd, signal);
+    }
+
+    /// Waits for its end; false if it still runs after `limit`.
+    pub(crate) fn wait(&self, limit: Duration) -> bool {
+        wait_readable(self.pidfd.as_fd(), limit)
+    }
+}
+
+impl From<Held> for OwnedFd {
+    fn from(held: Held) -> Self {
+        held.pidfd
+    }
+}
+
+impl AsFd for Held {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+}
+
+/// Processes that have `path` as one of their arguments.
+pub(crate) fn find_by_argument(path: &Path) -> Vec<Held> {
+    let has_argument = |pid: i32| {
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        arguments
+            .split(|byte| *byte == 0)
+            .any(|argument| argument == path.as_os_str().as_bytes())
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let found = pids.filter(|pid| has_argument(*pid));
+    let refs = found.filter_map(|pid| ProcessRef::of(pid).ok().filter(|_| has_argument(pid)));
+    refs.filter_map(ProcessRef::hold).collect()
+}
+
+/// Waits until `fd` can be read; false after `limit`.
+pub(crate) fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
+    let timeout = Timespec::try_from(limit).unwrap_or(Timespec {
+        tv_sec: i64::MAX,
+        tv_nsec: 0,
+    });
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&timeout)).is_ok_and(|ready| ready > 0)
+}
+
+fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&stat).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
+}
+
+/// The command name, field 2, may itself contain spaces and brackets.
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(')')?;
+    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, id};
+
+    fn own() -> ProcessRef {
+        ProcessRef::of(id().try_into().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_confuse_the_parser() {
+        let fields: Vec<String> = (3..30).map(|n| n.to_string()).collect();
+        let stat = format!("7 (a) b (c) {}", fields.join(" "));
+        assert_eq!(parse_start_time(&stat), Some(22));
+    }
+
+    #[test]
+    fn a_reused_pid_is_not_held() {
+        let stranger = ProcessRef {
+            start_time: own().start_time + 1,
+            ..own()
+        };
+        assert!(own().is_alive());
+        assert!(!stranger.is_alive());
+    }
+
+    #[test]
+    fn a_process_is_found_by_its_argument() {
+        let path = format!("/nowhere/{}/sandbox.json", id());
+        let script = "read line";
+        let mut child = Command::new("sh")
+            .args(["-c", script, &path])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A process that is being executed has no arguments for a moment.
+        let found = loop {
+            let found = find_by_argument(Path::new(&path));
+            if !found.is_empty() {
+                break found;
+            }
+        };
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(found[0].wait(Duration::ZERO));
+        assert!(find_by_argument(Path::new(&path)).is_empty());
+    }
+
+    #[test]
+    fn a_zombie_counts_as_ended() {
+        let mut child = Command::new("true").spawn().unwrap();
+        let child_ref = ProcessRef::of(child.id().try_into().unwrap()).unwrap();
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).unwrap();
+        assert!(wait_readable(pidfd.as_fd(), Duration::from_secs(10)));
+        assert!(!child_ref.is_alive());
+        child.wait().unwrap();
+    }
+}

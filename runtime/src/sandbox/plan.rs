@@ -1,0 +1,131 @@
+//! Bundle to sandbox config: what machine a container needs.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::Spec;
+use protocol::rpc::SHARES_TAG;
+use protocol::sandbox::{
+    BootConfig, CachePolicy, DeviceConfig, FsConfig, MemoryConfig, SandboxConfig, SerialConfig,
+    ShareConfig, VsockConfig,
+};
+
+/// Memory of a machine whose container has no limit, in MiB.
+const DEFAULT_MEMORY: u64 = 256;
+
+/// What the guest's kernel and agent use beside a container's limit, in MiB.
+const GUEST_OVERHEAD: u64 = 64;
+
+/// The least a guest boots with, in MiB, and the most that is asked for.
+const MEMORY_BOUNDS: (u64, u64) = (128, 1 << 20);
+
+/// The guest's context id: local to its machine.
+const CID: u32 = 3;
+
+/// The kernel says nothing unless it must; a panic powers off at once.
+const CMDLINE: &str = "console=ttyS0 quiet panic=-1 reboot=t";
+
+/// Where husk is installed.
+#[derive(Debug, Clone)]
+pub(crate) struct Install {
+    /// The `husk-vmm` program.
+    pub(crate) vmm: PathBuf,
+    kernel: PathBuf,
+    initrd: PathBuf,
+}
+
+impl Install {
+    /// Found from the place of this program.
+    pub(crate) fn find() -> io::Result<Self> {
+        let program = std::env::current_exe()?;
+        let bin = program.parent().unwrap_or(Path::new("/"));
+        let share = bin.parent().unwrap_or(Path::new("/")).join("share/husk");
+        Ok(Self {
+            vmm: bin.join("husk-vmm"),
+            kernel: share.join("vmlinux"),
+            initrd: share.join("initrd.img"),
+        })
+    }
+}
+
+/// The machine for one container. `dir` is its state directory.
+pub(crate) fn plan(
+    install: &Install,
+    spec: &Spec,
+    shares: Vec<ShareConfig>,
+    dir: &Path,
+) -> SandboxConfig {
+    let fs = FsConfig {
+        tag: SHARES_TAG.into(),
+        shares,
+        cache: CachePolicy::Auto,
+        writeback: false,
+    };
+    let vsock = VsockConfig {
+        cid: CID,
+        socket: dir.join(super::SOCKET),
+    };
+    SandboxConfig {
+        vcpus: 1,
+        memory: MemoryConfig {
+            size_mib: memory_mib(spec),
+            shared: false,
+        },
+        boot: BootConfig {
+            kernel: install.kernel.clone(),
+            initrd: Some(install.initrd.clone()),
+            cmdline: CMDLINE.into(),
+        },
+        serial: SerialConfig::File {
+            path: dir.join("console.log"),
+        },
+        devices: vec![
+            DeviceConfig::Rng {},
+            DeviceConfig::Vsock(vsock),
+            DeviceConfig::Fs(fs),
+        ],
+    }
+}
+
+fn memory_mib(spec: &Spec) -> u32 {
+    let resources = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.resources().as_ref());
+    let memory = resources.and_then(|resources| resources.memory().as_ref());
+    let limit = memory.and_then(|memory| memory.limit());
+    let size = match limit
+        .and_then(|bytes| u64::try_from(bytes).ok())
+        .filter(|bytes| *bytes > 0)
+    {
+        Some(bytes) => bytes.div_ceil(1 << 20).saturating_add(GUEST_OVERHEAD),
+        None => DEFAULT_MEMORY,
+    };
+    u32::try_from(size.clamp(MEMORY_BOUNDS.0, MEMORY_BOUNDS.1)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_guest_has_the_containers_limit_and_its_own_needs() {
+        for (limit, expected) in [
+            (json!(null), 256),
+            (json!(-1), 256),
+            (json!(0), 256),
+            (json!(1), 128),
+            (json!(512 << 20), 576),
+            (json!((512 << 20) + 1), 577),
+            (json!(i64::MAX), 1 << 20),
+        ] {
+            let spec = json!({"ociVersion": "1.0.2", "linux": {"resources": {"memory": {"limit": limit}}}});
+            assert_eq!(
+                memory_mib(&serde_json::from_value(spec).unwrap()),
+                expected,
+                "{limit}"
+            );
+        }
+    }
+}

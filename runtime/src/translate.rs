@@ -1,0 +1,313 @@
+//! The OCI spec as the guest sees it: paths of the host become paths of shares, numbers that only mean something on
+//! the host go, and what cannot be done is refused by name.
+
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Hooks, Linux, Mount, Process, Spec};
+use protocol::rpc::SHARES_DIR;
+use protocol::sandbox::ShareConfig;
+
+use crate::bundle::Bundle;
+use crate::state::ContainerId;
+
+/// Most bind mounts of a container.
+const MAX_BINDS: usize = 1024;
+
+/// Why a spec cannot be run in a guest.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TranslateError {
+    /// The field asks for something that does not exist in a guest.
+    #[error("field {field:?} is not supported")]
+    Unsupported {
+        /// The field.
+        field: &'static str,
+    },
+    /// A bind mount names nothing to mount.
+    #[error("field \"mounts[{index}].source\" is missing")]
+    NoSource {
+        /// Its place in `mounts`.
+        index: usize,
+    },
+    /// A bind mount's source cannot be used.
+    #[error("field \"mounts[{index}].source\": cannot use {path}")]
+    Source {
+        /// Its place in `mounts`.
+        index: usize,
+        /// The source.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// More than [`MAX_BINDS`] bind mounts.
+    #[error("field \"mounts\" has more than {MAX_BINDS} bind mounts")]
+    TooManyBinds,
+    /// The spec cannot be written as JSON again.
+    #[error("config.json cannot be passed on")]
+    Json(#[source] serde_json::Error),
+}
+
+/// What the guest gets.
+#[derive(Debug)]
+pub(crate) struct Translated {
+    /// The spec, with the guest's paths.
+    pub(crate) spec: serde_json::Value,
+    /// Directories and files of the host that it refers to.
+    pub(crate) shares: Vec<ShareConfig>,
+    /// What was left out, a line each.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Translates a bundle's spec.
+pub(crate) fn translate(bundle: &Bundle, id: &ContainerId) -> Result<Translated, TranslateError> {
+    let mut spec = bundle.spec.clone();
+    let mut warnings = Vec::new();
+    let rootfs = share_name(id, "rootfs");
+    if let Some(root) = spec.root_mut() {
+        root.set_path(guest_path(&rootfs));
+    }
+    // The guest makes missing mount points in it, as runc does, before it makes its own view read-only.
+    let mut shares = vec![ShareConfig {
+        name: rootfs,
+        source: bundle.rootfs.clone(),
+        read_only: false,
+    }];
+    let mounts = spec.mounts_mut().iter_mut().flatten();
+    for (index, mount) in mounts.enumerate().filter(|(_, mount)| is_bind(mount)) {
+        let share = share_bind(mount, index, bundle, id)?;
+        mount.set_source(Some(guest_path(&share.name)));
+        shares.push(share);
+    }
+    if shares.len() > MAX_BINDS {
+        return Err(TranslateError::TooManyBinds);
+    }
+    if let Some(linux) = spec.linux_mut() {
+        translate_linux(linux, id, &mut warnings)?;
+    }
+    if let Some(process) = spec.process_mut() {
+        translate_process(process, &mut warnings);
+    }
+    translate_hooks(&mut spec)?;
+    let spec = serde_json::to_value(&spec).map_err(TranslateError::Json)?;
+    Ok(Translated {
+        spec,
+        shares,
+        warnings,
+    })
+}
+
+/// Takes out of a process what belongs to the host.
+pub(crate) fn translate_process(process: &mut Process, warnings: &mut Vec<String>) {
+    if process
+        .apparmor_profile()
+        .as_ref()
+        .is_some_and(|profile| !profile.is_empty())
+    {
+        warnings
+            .push("process.apparmorProfile: the host's profiles do not exist in the guest".into());
+        process.set_apparmor_profile(None);
+    }
+    if process
+        .selinux_label()
+        .as_ref()
+        .is_some_and(|label| !label.is_empty())
+    {
+        warnings.push("process.selinuxLabel: the host's policy does not exist in the guest".into());
+        process.set_selinux_label(None);
+    }
+}
+
+fn translate_linux(
+    linux: &mut Linux,
+    id: &ContainerId,
+    warnings: &mut Vec<String>,
+) -> Result<(), TranslateError> {
+    let unsupported = |field| TranslateError::Unsupported { field };
+    if linux.intel_rdt().is_some() {
+        return Err(unsupported("linux.intelRdt"));
+    }
+    let seccomp = linux.seccomp().as_ref();
+    if seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some()) {
+        return Err(unsupported("linux.seccomp.listenerPath"));
+    }
+    linux.set_cgroups_path(Some(Path::new("/").join(id.as_str())));
+    linux.set_mount_label(None);
+    for namespace in linux.namespaces_mut().iter_mut().flatten() {
+        if namespace.path().is_some() {
+            let kind = namespace.typ();
+            warnings.push(format!(
+                "linux.namespaces: the host's {kind:?} namespace is not joined"
+            ));
+            namespace.set_path(None);
+        }
+    }
+    let resources = linux.resources_mut().as_mut();
+    if let Some(cpu) = resources.and_then(|resources| resources.cpu_mut().as_mut()) {
+        // Processor and node numbers are the host's.
+        cpu.set_cpus(None);
+        cpu.set_mems(None);
+    }
+    Ok(())
+}
+
+/// Hooks of the host's side run on the host; the guest gets those that run inside the container.
+fn translate_hooks(spec: &mut Spec) -> Result<(), TranslateError> {
+    let Some(hooks) = spec.hooks_mut().take() else {
+        return Ok(());
+    };
+    if hooks
+        .create_container()
+        .as_ref()
+        .is_some_and(|hooks| !hooks.is_empty())
+    {
+        return Err(TranslateError::Unsupported {
+            field: "hooks.createContainer",
+        });
+    }
+    let mut guest = Hooks::default();
+    guest.set_start_container(hooks.start_container().clone());
+    spec.set_hooks(Some(guest));
+    Ok(())
+}
+
+fn share_bind(
+    mount: &Mount,
+    index: usize,
+    bundle: &Bundle,
+    id: &ContainerId,
+) -> Result<ShareConfig, TranslateError> {
+    let source = mount
+        .source()
+        .as_ref()
+        .ok_or(TranslateError::NoSource { index })?;
+    let source = bundle.dir.join(source);
+    let metadata = source.metadata();
+    let failed = |error| TranslateError::Source {
+        index,
+        path: source.clone(),
+        source: error,
+    };
+    metadata.map_err(failed)?;
+    let read_only = options(mount).any(|option| option == "ro" || option == "rro");
+    Ok(ShareConfig {
+        name: share_name(id, &format!("m{index}")),
+        source,
+        read_only,
+    })
+}
+
+fn is_bind(mount: &Mount) -> bool {
+    mount.typ().as_deref() == Some("bind")
+        || options(mount).any(|option| option == "bind" || option == "rbind")
+}
+
+fn options(mount: &Mount) -> impl Iterator<Item = &str> {
+    mount.options().iter().flatten().map(String::as_str)
+}
+
+fn share_name(id: &ContainerId, part: &str) -> String {
+    format!("{id}-{part}")
+}
+
+fn guest_path(share: &str) -> PathBuf {
+    Path::new(SHARES_DIR).join(share)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn bundle(change: impl FnOnce(&mut Value)) -> Bundle {
+        let mut spec = json!({
+            "ociVersion": "1.0.2",
+            "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "root": {"path": "rootfs", "readonly": true},
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/a", "type": "bind", "source": "/tmp", "options": ["rbind", "ro"]},
+                {"destination": "/b", "type": "none", "source": "x", "options": ["bind"]},
+            ],
+            "hooks": {"poststop": [{"path": "/bin/true"}], "startContainer": [{"path": "/in/guest"}]},
+            "linux": {
+                "cgroupsPath": "a.slice:b:c",
+                "namespaces": [{"type": "network", "path": "/run/netns/x"}, {"type": "pid"}],
+                "resources": {"cpu": {"cpus": "0-63", "shares": 100}},
+            },
+        });
+        change(&mut spec);
+        let spec = serde_json::from_value(spec).unwrap();
+        Bundle {
+            dir: "/".into(),
+            rootfs: "/bundle/rootfs".into(),
+            spec,
+        }
+    }
+
+    fn id() -> ContainerId {
+        ContainerId::parse("c1").unwrap()
+    }
+
+    #[test]
+    fn paths_of_the_host_become_shares() {
+        let mut bundle = bundle(|spec| spec["mounts"][2]["source"] = json!("dev/null"));
+        bundle.dir = "/".into();
+        let Translated { spec, shares, .. } = translate(&bundle, &id()).unwrap();
+        assert_eq!(spec["root"]["path"], format!("{SHARES_DIR}/c1-rootfs"));
+        assert_eq!(spec["mounts"][0]["source"], "proc");
+        assert_eq!(spec["mounts"][1]["source"], format!("{SHARES_DIR}/c1-m1"));
+        let seen: Vec<_> = shares
+            .iter()
+            .map(|share| (share.source.to_str().unwrap(), share.read_only))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("/bundle/rootfs", false),
+                ("/tmp", true),
+                ("/dev/null", false)
+            ]
+        );
+    }
+
+    #[test]
+    fn what_belongs_to_the_host_stays_there() {
+        let bundle = bundle(|spec| spec["mounts"] = json!([]));
+        let Translated { spec, warnings, .. } = translate(&bundle, &id()).unwrap();
+        assert_eq!(spec["linux"]["cgroupsPath"], "/c1");
+        assert_eq!(
+            spec["linux"]["namespaces"],
+            json!([{"type": "network"}, {"type": "pid"}])
+        );
+        assert_eq!(spec["linux"]["resources"]["cpu"], json!({"shares": 100}));
+        assert_eq!(
+            spec["hooks"],
+            json!({"startContainer": [{"path": "/in/guest"}]})
+        );
+        assert_eq!(warnings.len(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_name() {
+        let refuse = |pointer: &'static str, value: Value, field: &str| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let bundle = bundle(|spec| {
+                spec["mounts"][2]["source"] = json!("/dev/null");
+                spec.pointer_mut(parent).unwrap()[key] = value;
+            });
+            let error = translate(&bundle, &id()).unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        };
+        let hook = json!([{"path": "/bin/true"}]);
+        refuse("/hooks/createContainer", hook, "hooks.createContainer");
+        refuse("/linux/intelRdt", json!({}), "linux.intelRdt");
+        let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"});
+        refuse("/linux/seccomp", seccomp, "listenerPath");
+        refuse(
+            "/mounts/1/source",
+            json!("/nowhere/at/all"),
+            "mounts[1].source",
+        );
+        refuse("/mounts/1/source", Value::Null, "mounts[1].source");
+    }
+}
