@@ -31,8 +31,8 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("vmm", "husk-vmm"),
     ("rootfs-builder", "husk-rootfs"),
 ];
-/// The agent is static; naming the target keeps its flags away from build scripts and from everything else.
-const AGENT_TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The guest's programs are static; naming the target keeps its flags away from build scripts and from everything else.
+const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Build all programs, the kernel and the initrd, and install them to target/husk (bin/ and share/husk/).
 #[derive(Args, Default)]
@@ -57,19 +57,6 @@ pub(crate) fn run(build: &Build) -> Result<()> {
             .args(packages),
         build.debug,
     )?;
-    let mut agent = Command::new("cargo");
-    agent
-        .args([
-            "build",
-            "--locked",
-            "--package",
-            "agent",
-            "--target",
-            AGENT_TARGET,
-        ])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    cargo(&mut agent, build.debug)?;
-
     let profile = if build.debug { "debug" } else { "release" };
     let target = paths::target();
     for (_, program) in PROGRAMS {
@@ -80,7 +67,34 @@ pub(crate) fn run(build: &Build) -> Result<()> {
         None => crate::kernel::vmlinux(false)?,
     };
     install(&kernel, &share("vmlinux"), 0o644)?;
-    initrd(&target.join(AGENT_TARGET).join(profile).join("husk-agent"))
+    let agent = target.join("husk-agent");
+    static_program("agent", "husk-agent", &agent)?;
+    initrd(&agent)
+}
+
+/// Builds a program that runs in a guest, where there is no C library, and installs it.
+pub(crate) fn static_program(package: &str, program: &str, to: &Path) -> Result<()> {
+    let mut build = Command::new("cargo");
+    build
+        .args([
+            "build",
+            "--locked",
+            "--package",
+            package,
+            "--target",
+            STATIC_TARGET,
+        ])
+        .env("RUSTFLAGS", "-C target-feature=+crt-static");
+    // Never a debug build: what the guest holds in memory is part of every measurement and limit.
+    cargo(&mut build, false)?;
+    install(
+        &paths::target()
+            .join(STATIC_TARGET)
+            .join("release")
+            .join(program),
+        to,
+        0o755,
+    )
 }
 
 /// Where a program is installed.

@@ -4,6 +4,7 @@
     reason = "progress and errors of a command-line tool go to stderr"
 )]
 
+mod bench;
 mod build;
 mod bundle;
 mod command;
@@ -42,6 +43,9 @@ enum Task {
     Testbed(testbed::Testbed),
     Build(build::Build),
     Kernel(kernel::Kernel),
+    Bench(bench::Bench),
+    #[command(hide = true)]
+    BenchInside(bench::Inside),
     /// Check the rules of this house alone, a part of `test`
     House,
     /// Say what this machine can do for husk, and what to do about what it cannot
@@ -55,6 +59,8 @@ fn main() -> ExitCode {
         Task::Testbed(task) => testbed::run(&task),
         Task::Build(task) => build::run(&task).map(|()| 0),
         Task::Kernel(task) => kernel::run(&task),
+        Task::Bench(task) => bench::run(&task),
+        Task::BenchInside(task) => bench::run_inside(&task),
         Task::House => Ok(test::house()),
         Task::Doctor => doctor::run(),
     };

@@ -18,11 +18,13 @@ use crate::{command, paths};
 const RUNNER: &str = include_str!("end_to_end.sh");
 /// L1's memory: some tests run several machines at a time.
 const MEMORY_MIB: u32 = 4096;
+/// What the tests need beside husk, where they look for it.
+const FIXTURES: &str = "target/husk-tests";
 
 /// Builds everything, runs the tests and counts.
 pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     build::run(&Build::default())?;
-    let dir = paths::target().join("end-to-end");
+    let dir = paths::workspace().join(FIXTURES);
     prepare(&dir)?;
     let results = dir.join("results");
     let mut arguments = vec!["sh".to_owned(), dir.join("run.sh").display().to_string()];
@@ -33,7 +35,7 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     let status = match place(test.testbed) {
         Place::Here => here(&arguments)?,
         Place::Testbed => testbed::run(&Testbed {
-            shares: vec![dir.clone()],
+            shares: vec![dir.clone(), paths::workspace().join("tests")],
             memory: MEMORY_MIB,
             command: arguments,
             ..Testbed::default()
@@ -63,7 +65,7 @@ fn prepare(dir: &Path) -> Result<()> {
         fs::copy(&program, programs.join(name))
             .with_context(|| format!("cannot copy {}", program.display()))?;
     }
-    Ok(())
+    build::static_program("hostile-guest", "hostile-guest", &dir.join("hostile-guest"))
 }
 
 /// Compiles the tests: their names and programs.
