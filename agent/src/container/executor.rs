@@ -2,15 +2,21 @@
 //!
 //! libcontainer calls `validate` once everything is set up, and `exec` when the container is started.
 
+#![expect(
+    unsafe_code,
+    reason = "SIGPIPE has to be taken back to its default before exec"
+)]
+
+use std::ffi::CString;
 use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use protocol::frame;
 use protocol::rpc::ErrorCode;
 use protocol::stream::WindowSize;
@@ -56,18 +62,43 @@ impl Runner {
             })?;
         }
         let arguments = process.args().as_deref().unwrap_or_default();
-        let (name, rest) = arguments.split_first().ok_or_else(nothing_to_run)?;
-        // Of the ways to exec, this one takes SIGPIPE, which a Rust program ignores, back to its default.
-        let error = Command::new(program).arg0(name).args(rest).exec();
-        let errno = Errno::from_io_error(&error).unwrap_or(Errno::IO);
-        Err(Unusable {
-            code: match errno {
-                // The interpreter that it names.
-                Errno::NOENT => ErrorCode::ProgramNotFound,
-                _ => ErrorCode::ProgramNotExecutable,
-            },
-            message: format!("exec {name}: {}", program::text(errno)),
-        })
+        Err(execute(&program, arguments))
+    }
+}
+
+/// Becomes the program; returns if that fails.
+fn execute(program: &Path, arguments: &[String]) -> Unusable {
+    let invalid = |_| Unusable {
+        code: ErrorCode::Invalid,
+        message: "process.args must not contain NUL".to_owned(),
+    };
+    let c_string = |text: &[u8]| CString::new(text).map_err(invalid);
+    let name = match c_string(program.as_os_str().as_bytes()) {
+        Ok(name) => name,
+        Err(problem) => return problem,
+    };
+    let arguments: Result<Vec<_>, _> = arguments
+        .iter()
+        .map(|argument| c_string(argument.as_bytes()))
+        .collect();
+    let arguments = match arguments {
+        Ok(arguments) => arguments,
+        Err(problem) => return problem,
+    };
+    // A Rust program ignores SIGPIPE, and an ignored signal stays ignored.
+    // SAFETY: the default action is no function that could run here.
+    let reset = unsafe { signal(Signal::SIGPIPE, SigHandler::SigDfl) };
+    let errno = match reset.and_then(|_| nix::unistd::execv(&name, &arguments)) {
+        Ok(never) => match never {},
+        Err(errno) => Errno::from_raw_os_error(errno as i32),
+    };
+    Unusable {
+        code: match errno {
+            // The interpreter that it names.
+            Errno::NOENT => ErrorCode::ProgramNotFound,
+            _ => ErrorCode::ProgramNotExecutable,
+        },
+        message: format!("exec {}: {}", program.display(), program::text(errno)),
     }
 }
 

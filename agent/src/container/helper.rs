@@ -64,7 +64,9 @@ fn answer(socket: UnixStream) -> io::Result<()> {
             message: failure.message,
         },
     };
-    frame::write(&*socket, &outcome).map_err(io::Error::other)
+    // The agent has hung up if the new process has told it already what is wrong.
+    drop(frame::write(&*socket, &outcome));
+    Ok(())
 }
 
 fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Result<i32, Failure> {
