@@ -12,6 +12,7 @@ mod request;
 mod server;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::io;
 
@@ -19,6 +20,7 @@ use super::device::{Activation, DeviceType, NeedsReset, VirtioDevice};
 use super::queue::{QueueError, RequestQueue};
 use server::FsServer;
 pub use server::{Cache, Options};
+pub use thread::prepare_thread;
 
 /// Longest tag, in bytes (virtio 1.2, 5.11.4).
 pub const MAX_TAG: usize = 36;
