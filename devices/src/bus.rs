@@ -56,8 +56,11 @@ impl Bus {
             .write()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let below = entries.range(..=last).next_back();
+        // Entries do not wrap, so their last address is where this says.
+        let last_of =
+            |other: u64, entry: &Entry| other.saturating_add(entry.size.saturating_sub(1));
         if let Some((&other, entry)) = below
-            && other + (entry.size - 1) >= base
+            && last_of(other, entry) >= base
         {
             return Err(BusError::Overlap { base, size, other });
         }
@@ -96,7 +99,7 @@ impl Bus {
             .read()
             .unwrap_or_else(|poisoned| poisoned.into_inner());
         let (&base, entry) = entries.range(..=address).next_back()?;
-        let offset = address - base;
+        let offset = address.checked_sub(base)?;
         let end = offset.checked_add(len as u64)?;
         (end <= entry.size).then(|| (offset, entry.device.clone()))
     }

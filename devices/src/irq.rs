@@ -1,5 +1,8 @@
 //! Interrupts and doorbells as devices see them. The VMM backs these traits with KVM, tests with mocks.
 
+#[cfg(any(test, fuzzing))]
+pub mod mock;
+
 use std::io;
 
 use vmm_sys_util::eventfd::EventFd;

@@ -6,6 +6,17 @@
 //! Everything a guest writes reaches a device through [`bus`] (registers) or [`virtio::queue`] (requests). Both hand on
 //! checked values only.
 
+#![cfg_attr(
+    not(any(test, fuzzing)),
+    deny(
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        reason = "a guest chooses the values that devices compute with: nothing it writes may panic or wrap"
+    )
+)]
+
 pub mod bus;
 pub mod event_loop;
 pub mod irq;

@@ -8,6 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::capability::{Capability, MSIX};
 use crate::irq::{MsiMessage, MsiVector};
+use crate::log_limit::LogLimit;
 
 /// Bytes of one table entry.
 pub const ENTRY_SIZE: u64 = 16;
@@ -182,7 +183,8 @@ impl Msix {
     /// Reads at `offset` of the pending bits, which are read-only.
     pub fn read_pending(&self, offset: u64, data: &mut [u8]) {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        for (at, byte) in (offset..).zip(data) {
+        for (index, byte) in data.iter_mut().enumerate() {
+            let at = offset.saturating_add(index as u64);
             let first = usize::try_from(at).ok().and_then(|at| at.checked_mul(8));
             let entries = first.and_then(|first| state.entries.get(first..));
             let bits = entries.unwrap_or_default().iter().take(8).enumerate();
@@ -208,7 +210,10 @@ impl Msix {
                 Ok(())
             }
         });
-        if let Err(error) = applied {
+        static LIMIT: LogLimit = LogLimit::new();
+        if let Err(error) = applied
+            && LIMIT.allows()
+        {
             log::warn!("msi-x vector {index}: {error}");
         }
     }
@@ -220,3 +225,6 @@ fn cells(offset: u64, len: usize) -> Option<impl Iterator<Item = (usize, usize)>
     let first = usize::try_from(offset / 4).ok().filter(|_| aligned)?;
     Some((first..first.saturating_add(len / 4)).map(|cell| (cell / 4, cell % 4)))
 }
+
+#[cfg(test)]
+mod tests;

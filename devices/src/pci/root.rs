@@ -9,6 +9,7 @@ use super::bar::{Bar, BarError, MmioWindows};
 use super::config_space::{COMMAND, COMMAND_MEMORY, ConfigSpace, Identity};
 use super::function::{PciFunction, Touched};
 use crate::bus::{Bus, BusDevice};
+use crate::log_limit::LogLimit;
 
 /// Registers 0x04..0x28: command and BARs.
 const DECODING: (u16, u16) = (COMMAND, 0x24);
@@ -105,7 +106,8 @@ impl PciRoot {
     }
 
     /// Makes the bus answer as the registers say. A BAR whose new address is taken, or in no window, gets its old one back.
-    fn follow(&self, function: &Arc<dyn PciFunction>, state: &mut State) {
+    fn follow(&self, function: &Arc<dyn PciFunction>, state: &mut State, touched: Touched) {
+        static LIMIT: LogLimit = LogLimit::new();
         let answers = state.config.word(COMMAND) & COMMAND_MEMORY != 0;
         for mapped in &mut state.bars {
             if !answers {
@@ -116,16 +118,18 @@ impl PciRoot {
             if mapped.at == Some(wanted) || self.move_to(function, mapped, wanted) {
                 continue;
             }
-            if mapped.bar.is_being_sized(&state.config) {
+            // Sizing with decoding on: it stays where it is until the driver has put the address back.
+            let decoding_changed = touched.overlaps(COMMAND, 2);
+            if !decoding_changed && mapped.bar.is_being_sized(&state.config) {
                 continue;
             }
             let good = mapped.good;
             mapped.bar.set_address(&mut state.config, good);
             if mapped.at != Some(good) && !self.move_to(function, mapped, good) {
-                log::warn!(
-                    "bar {} has no place at {good:#x}: it stays off",
-                    mapped.bar.index
-                );
+                let index = mapped.bar.index;
+                if LIMIT.allows() {
+                    log::warn!("bar {index} has no place at {good:#x}: it stays off");
+                }
             }
         }
     }
@@ -177,7 +181,7 @@ impl BusDevice for PciRoot {
         let mut state = slot.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.config.write(touched.register, data);
         if touched.overlaps(DECODING.0, DECODING.1) {
-            self.follow(&slot.function, &mut state);
+            self.follow(&slot.function, &mut state, touched);
         }
         slot.function.after_config_write(&state.config, touched);
     }
@@ -233,3 +237,6 @@ impl PciFunction for HostBridge {
 
     fn bar_write(&self, _bar: u8, _offset: u64, _data: &[u8]) {}
 }
+
+#[cfg(test)]
+mod tests;

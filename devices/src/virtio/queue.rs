@@ -194,3 +194,6 @@ impl RequestQueue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,7 +71,8 @@ impl Backend {
             Kind::File => SECTOR,
         };
         let size = seek(&file, SeekFrom::End(0)).map_err(examine)?;
-        let bytes = size.checked_div(block.into()).unwrap_or(0) * u64::from(block);
+        let rest = size.checked_rem(block.into()).unwrap_or(size);
+        let bytes = size.saturating_sub(rest);
         if bytes == 0 {
             return Err(BackendError::TooSmall { bytes: size, block });
         }
@@ -101,6 +102,11 @@ impl Backend {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Size in sectors.
+    pub(super) fn sectors(&self) -> u64 {
+        self.bytes >> SECTOR.trailing_zeros()
     }
 
     /// Fills `slices` from `offset` on.
@@ -142,7 +148,8 @@ impl Backend {
     ) -> io::Result<()> {
         let total: usize = slices.iter().map(VolatileSlice::len).sum();
         let align = self.block as usize;
-        let piece = total.min(MAX_BOUNCE / align * align);
+        // A multiple of the block, for both are powers of two.
+        let piece = total.min(MAX_BOUNCE.max(align));
         let mut buffer = vec![0_u8; piece.saturating_add(align)];
         let skip = buffer.as_ptr().align_offset(align);
         let aligned = buffer.get_mut(skip..).unwrap_or_default();

@@ -247,7 +247,7 @@ impl VirtioDevice for Blk {
         let block = self.backend.block();
         let block_sectors = block / SECTOR;
         let mut config = Vec::new();
-        config.extend((self.backend.bytes() / u64::from(SECTOR)).to_le_bytes());
+        config.extend(self.backend.sectors().to_le_bytes());
         // size_max, seg_max, geometry, blk_size, topology and writeback to num_queues.
         for word in [0, MAX_DATA_SEGMENTS, 0, block, 0, 0, 0] {
             config.extend(word.to_le_bytes());

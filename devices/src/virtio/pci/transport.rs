@@ -243,9 +243,12 @@ impl VirtioPci {
 
     /// The doorbell at `offset` of its region: the slow way, for writes that the kernel did not take.
     fn ring(&self, offset: u64) {
-        let stride = u64::from(layout::NOTIFY_STRIDE);
-        let index = usize::try_from(offset / stride).unwrap_or(usize::MAX);
-        if let Some(kick) = self.kicks.get(index)
+        let stride = layout::NOTIFY_STRIDE as usize;
+        let offset = usize::try_from(offset).unwrap_or(usize::MAX);
+        let kick = offset
+            .checked_div(stride)
+            .and_then(|index| self.kicks.get(index));
+        if let Some(kick) = kick
             && offset.is_multiple_of(stride)
         {
             // Fails only when the counter is full, and then the worker will wake anyway.
@@ -256,8 +259,9 @@ impl VirtioPci {
     fn for_each_doorbell(&self, bar: u64, mut action: impl FnMut(u64, &EventFd) -> io::Result<()>) {
         static LIMIT: LogLimit = LogLimit::new();
         let first = bar.saturating_add(layout::NOTIFY_OFFSET.into());
-        let addresses = (first..).step_by(layout::NOTIFY_STRIDE as usize);
-        for (address, kick) in addresses.zip(&self.kicks) {
+        for (index, kick) in self.kicks.iter().enumerate() {
+            let distance = (index as u64).saturating_mul(layout::NOTIFY_STRIDE.into());
+            let address = first.saturating_add(distance);
             if let Err(error) = action(address, kick)
                 && LIMIT.allows()
             {
@@ -392,3 +396,6 @@ fn identity(device: DeviceType) -> Identity {
         subsystem: 0x1100,
     }
 }
+
+#[cfg(test)]
+mod tests;
