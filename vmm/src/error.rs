@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
+use crate::api::ApiSocketError;
 use crate::builder::BuildError;
 use crate::config::ConfigError;
 use crate::run::RunError;
@@ -17,6 +18,9 @@ pub(crate) enum Error {
     /// The config is not usable.
     #[error("bad config")]
     Config(#[from] ConfigError),
+    /// The API's socket cannot be made.
+    #[error(transparent)]
+    Api(#[from] ApiSocketError),
     /// The machine could not be built.
     #[error(transparent)]
     Build(#[from] BuildError),
@@ -35,7 +39,7 @@ impl Error {
     /// The exit code.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Usage(_) | Self::Config(_) => 2,
+            Self::Usage(_) | Self::Config(_) | Self::Api(_) => 2,
             Self::Build(BuildError::Kvm(error)) if error.is_host() => 3,
             Self::Build(_) | Self::Run(_) | Self::Share(_) | Self::Event(_) => 1,
         })

@@ -4,6 +4,7 @@
 //!  cli -> config::load -> config::check -> builder::build -> run::run -> exit code
 //! ```
 
+mod api;
 mod arch;
 mod builder;
 mod cli;
@@ -13,7 +14,7 @@ mod kvm;
 mod run;
 mod shares;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::Command;
@@ -36,7 +37,7 @@ fn main() -> ExitCode {
             }
         }
         Ok(Command::Version) => println!("husk-vmm {}", env!("CARGO_PKG_VERSION")),
-        Ok(Command::Run { config, .. }) => match run_machine(&config) {
+        Ok(Command::Run { config, api_socket }) => match run_machine(&config, api_socket) {
             Ok(outcome) => {
                 if let Some(complaint) = outcome.complaint() {
                     eprintln!("husk-vmm: {complaint}");
@@ -56,11 +57,12 @@ fn fail(error: &Error) -> ExitCode {
     error.code()
 }
 
-fn run_machine(config: &Path) -> Result<Outcome, Error> {
+fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, Error> {
     let config = config::load(config)?;
     let spec = config::check(&config)?;
+    let api = api_socket.map(api::Server::bind).transpose()?;
     let control = Control::new(spec.vcpus).map_err(Error::Event)?;
     // Threads use it until the process ends.
     let machine = Box::leak(Box::new(builder::build(spec, &control)?));
-    Ok(run::run(machine, &control)?)
+    Ok(run::run(machine, &control, api)?)
 }

@@ -44,6 +44,9 @@ pub(crate) enum ControlError {
     /// A processor did not stop in time.
     #[error("a processor does not stop")]
     Busy,
+    /// A device did not stop in time.
+    #[error("a device does not stop")]
+    DeviceBusy,
 }
 
 struct State {

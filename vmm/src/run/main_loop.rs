@@ -6,8 +6,10 @@ use std::os::fd::AsRawFd;
 use devices::event_loop::{Interest, Poller};
 use devices::virtio::worker::WorkerError;
 
+use super::operator::Operator;
 use super::serial_input::SerialInput;
 use super::{Control, Outcome, ThreadKind, threads, vcpu_thread};
+use crate::api::Server;
 use crate::builder::{DeviceWorker, Machine};
 use crate::error::chain;
 use crate::kvm::Kicker;
@@ -35,11 +37,16 @@ pub(super) mod token {
     pub(in super::super) const STDIN: u64 = 1;
     pub(in super::super) const SERIAL_DRAINED: u64 = 2;
     pub(in super::super) const DEVICES: u64 = 3;
+    pub(in super::super) const API: u64 = 4;
 }
 
 /// Runs the machine to its end. Its memory and buses must outlive the process's other threads, which are not waited for: one
 /// may be writing to a full pipe.
-pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, RunError> {
+pub(crate) fn run(
+    machine: &mut Machine,
+    control: &Control,
+    mut api: Option<Server>,
+) -> Result<Outcome, RunError> {
     Kicker::install().map_err(RunError::Signal)?;
     let poller = Poller::new().map_err(RunError::Poll)?;
     let watch = |fd, token| {
@@ -54,6 +61,11 @@ pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, R
     if let Some(input) = &input {
         watch(input.drained(), token::SERIAL_DRAINED)?;
     }
+    if let Some(api) = &api {
+        watch(api.as_raw_fd(), token::API)?;
+    }
+    let workers = &machine.devices.workers;
+    let workers: Vec<_> = workers.iter().map(|entry| entry.worker.handle()).collect();
     start_threads(machine, control)?;
     let mut ready = Vec::new();
     loop {
@@ -67,6 +79,17 @@ pub(crate) fn run(machine: &mut Machine, control: &Control) -> Result<Outcome, R
                 }
                 (token::DEVICES, _) => {
                     machine.devices.main.dispatch().map_err(RunError::Devices)?;
+                }
+                (token::API, _) => {
+                    let mut operator = Operator {
+                        control,
+                        main: &mut machine.devices.main,
+                        workers: &workers,
+                        devices: &machine.devices.handles,
+                        acpi: &machine.acpi,
+                    };
+                    let served = api.as_mut().map(|api| api.dispatch(&mut operator));
+                    served.transpose().map_err(RunError::Poll)?;
                 }
                 (token::STDIN, Some(input)) => input.forward(&poller),
                 (token::SERIAL_DRAINED, Some(input)) => input.resume(&poller),

@@ -3,12 +3,13 @@
 mod control;
 mod counters;
 mod main_loop;
+mod operator;
 mod outcome;
 mod serial_input;
 mod threads;
 mod vcpu_thread;
 
-pub(crate) use control::Control;
+pub(crate) use control::{Control, ControlError};
 pub(crate) use main_loop::{RunError, run};
 pub(crate) use outcome::Outcome;
 pub(crate) use threads::ThreadKind;
