@@ -106,11 +106,17 @@ install_results() {
     echo "vmlinux: $bytes bytes"
 }
 
-mkdir -p "$work"
-unpack
-cd "$work/source"
-configure
-check
-[ -z "$config_only" ] || exit 0
-make -j"$jobs" vmlinux
-install_results
+# One function, so that the shell has read the whole script before it begins: editing it does not disturb a build.
+main() {
+    mkdir -p "$work"
+    unpack
+    cd "$work/source"
+    configure
+    check
+    [ -z "$config_only" ] || return 0
+    make -j"$jobs" vmlinux
+    install_results
+}
+
+main
+exit 0

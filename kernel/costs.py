@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""What each fragment of config/ costs: the table of README.md.
+
+    costs.py TREE [INITCALL_LOG]
+
+TREE is the kernel's source tree in which build.sh has built (`cargo xtask kernel --keep-tree`). INITCALL_LOG is the
+kernel log of one boot with `initcall_debug` under instruction counting, where a microsecond is 1000 instructions.
+
+For each fragment the configuration is made again without it, and kbuild's makefiles are asked which objects the two
+configurations compile. Those that only the whole one has are the fragment's:
+  size    the text, data and bss of these objects (`size`); what the fragment adds to other objects is not seen
+  build   processor seconds: SAMPLE of these objects are compiled again by the command that kbuild saved, the mean is
+          multiplied by their number
+  boot    the time of the initcalls that these objects define
+An object that two fragments need belongs to neither; the line "shared" has all objects that no fragment alone brings.
+"""
+
+import os
+import random
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SAMPLE = 20
+CONFIG = Path(__file__).resolve().parent / "config"
+
+# Prints what one directory contributes to the kernel: its objects, subdirectories and the parts of composite objects.
+DUMP = """
+include $(config)
+srctree := .
+src := $(dir)
+obj := $(dir)
+SRCARCH := x86
+BITS := 64
+include $(firstword $(wildcard $(dir)/Kbuild) $(dir)/Makefile)
+real = $(foreach o,$(1),$(if $(strip $($(o:.o=-y)) $($(o:.o=-objs))),\
+$(call real,$($(o:.o=-y)) $($(o:.o=-objs))),$(o)))
+$(info OBJECTS $(call real,$(obj-y) $(lib-y)))
+__nothing: ;
+"""
+TOP = ["init", "usr", "arch/x86", "kernel", "certs", "mm", "fs", "ipc", "security", "crypto", "io_uring", "block",
+       "drivers", "sound", "net", "virt", "lib", "arch/x86/lib", "arch/x86/pci", "arch/x86/power", "arch/x86/video"]
+
+
+def fragments():
+    return sorted(CONFIG.glob("*.config"))
+
+
+def configure(tree, without, out):
+    """Makes the configuration of all fragments but one, in the file `out`."""
+    env = os.environ | {"KCONFIG_CONFIG": str(out)}
+    make = ["make", "-s", "-C", str(tree)]
+    subprocess.run(make + ["tinyconfig"], env=env, check=True, capture_output=True)
+    with open(out, "a") as file:
+        for fragment in fragments():
+            if fragment != without:
+                file.write(fragment.read_text())
+    subprocess.run(make + ["olddefconfig"], env=env, check=True, capture_output=True)
+
+
+def objects(tree, config):
+    """The objects that a configuration compiles, as paths in the tree."""
+    with tempfile.NamedTemporaryFile("w", suffix=".mk") as makefile:
+        makefile.write(DUMP)
+        makefile.flush()
+        found, todo = set(), list(TOP)
+        while todo:
+            directory = os.path.normpath(todo.pop())
+            command = ["make", "-s", "-f", makefile.name, f"config={config}", f"dir={directory}", "__nothing"]
+            run = subprocess.run(command, cwd=tree, capture_output=True, text=True)
+            for line in run.stdout.splitlines():
+                for name in line.split()[1:] if line.startswith("OBJECTS") else []:
+                    path = os.path.normpath(os.path.join(directory, name))
+                    if name.endswith("/"):
+                        todo.append(path)
+                    elif (Path(tree) / path).exists():
+                        found.add(path)
+    return found
+
+
+def size(tree, paths):
+    """Sum of text, data and bss."""
+    if not paths:
+        return 0
+    run = subprocess.run(["size", *sorted(paths)], cwd=tree, capture_output=True, text=True, check=True)
+    return sum(int(line.split()[3]) for line in run.stdout.splitlines()[1:])
+
+
+def build_seconds(tree, paths):
+    """Processor time of compiling these objects, from a sample."""
+    commands = []
+    for path in random.Random(1).sample(sorted(paths), min(SAMPLE, len(paths))):
+        saved = Path(tree) / os.path.dirname(path) / f".{os.path.basename(path)}.cmd"
+        command = saved.read_text().splitlines()[0].split(":=", 1)[1] if saved.exists() else ""
+        # Only the compiler: what follows it in the saved line checks or rewrites the object.
+        command = command.split(" ; ")[0]
+        commands.append(re.sub(r" -o \S+", " -o /dev/null", re.sub(r"-Wp,-MMD,\S+", "", command)))
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    for command in commands:
+        subprocess.run(command, cwd=tree, shell=True, check=False, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return used / max(len(commands), 1) * len(paths)
+
+
+def initcalls(log):
+    """Microseconds by name of initcall."""
+    pattern = re.compile(r"initcall (\w+)\S* returned \S+ after (\d+) usecs")
+    times = {}
+    for name, usecs in pattern.findall(Path(log).read_text(errors="replace")):
+        times[name] = times.get(name, 0) + int(usecs)
+    return times
+
+
+def functions(tree, paths):
+    """Names of the functions that these objects define."""
+    if not paths:
+        return set()
+    run = subprocess.run(["nm", *sorted(paths)], cwd=tree, capture_output=True, text=True)
+    return {line.split()[2] for line in run.stdout.splitlines() if re.match(r"[0-9a-f]+ [tT] ", line)}
+
+
+def row(tree, name, paths, times):
+    boot = sum(times.get(function, 0) for function in functions(tree, paths)) / 1000
+    kib, seconds = size(tree, paths) / 1024, build_seconds(tree, paths)
+    print(f"| {name} | {len(paths)} | {kib:,.0f} | {seconds:.0f} | {boot:.2f} |", flush=True)
+
+
+def main():
+    tree = Path(sys.argv[1]).resolve()
+    times = initcalls(sys.argv[2]) if len(sys.argv) > 2 else {}
+    with tempfile.TemporaryDirectory() as scratch:
+        whole_config = Path(scratch) / "whole"
+        configure(tree, None, whole_config)
+        whole = objects(tree, whole_config)
+        rest = set(whole)
+        print("| fragment | objects | KiB | build, s | boot, M instructions |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for fragment in fragments():
+            config = Path(scratch) / fragment.name
+            configure(tree, fragment, config)
+            own = whole - objects(tree, config)
+            rest -= own
+            row(tree, fragment.stem, own, times)
+        row(tree, "shared", rest, times)
+
+
+if __name__ == "__main__":
+    main()
