@@ -1,0 +1,111 @@
+//! Capabilities, resource limits, namespaces and the other attributes of the process.
+
+use std::io;
+
+use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::thread::{
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+};
+
+use super::{ConfineError, ThreadKind};
+
+/// Most file descriptors: the fs server's cache of open files is the only large user.
+const MAX_FILES: u64 = 65_536;
+
+/// Gives up what no thread needs. Called once, before any further thread exists, since these attributes are inherited.
+pub(crate) fn process() -> Result<(), ConfineError> {
+    set_no_new_privs(true).map_err(attribute("no_new_privs"))?;
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(attribute("dumpable"))?;
+    let core = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Core, core).map_err(attribute("the limit on core dumps"))?;
+    let files = Rlimit {
+        current: Some(MAX_FILES),
+        maximum: Some(MAX_FILES),
+    };
+    setrlimit(Resource::Nofile, files).map_err(attribute("the limit on open files"))?;
+    lock_secure_bits()
+}
+
+/// Becoming or executing as user 0 gains nothing, for ever. (The fs thread changes user for each request, and relies on the
+/// other half of the rule: its effective capabilities vanish while it is somebody else.)
+fn lock_secure_bits() -> Result<(), ConfineError> {
+    let bits = CapabilitiesSecureBits::NO_ROOT
+        | CapabilitiesSecureBits::NO_ROOT_LOCKED
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE
+        | CapabilitiesSecureBits::NO_CAP_AMBIENT_RAISE_LOCKED;
+    match set_capabilities_secure_bits(bits) {
+        // Without CAP_SETPCAP (a rootless user) there is nothing to lock: no capability can be had.
+        Err(rustix::io::Errno::PERM) => Ok(()),
+        outcome => outcome.map_err(attribute("secure bits")),
+    }
+}
+
+fn attribute(name: &'static str) -> impl Fn(rustix::io::Errno) -> ConfineError {
+    move |error| ConfineError::Attribute(name, io::Error::from(error))
+}
+
+/// What a thread of `kind` keeps. The fs server acts as the guest's users on the host's files, as virtio-fs servers do.
+fn kept(kind: ThreadKind) -> CapabilitySet {
+    match kind {
+        ThreadKind::Main | ThreadKind::Vcpu | ThreadKind::Blk => CapabilitySet::empty(),
+        ThreadKind::Fs => {
+            CapabilitySet::CHOWN
+                | CapabilitySet::DAC_OVERRIDE
+                | CapabilitySet::DAC_READ_SEARCH
+                | CapabilitySet::FOWNER
+                | CapabilitySet::FSETID
+                | CapabilitySet::SETGID
+                | CapabilitySet::SETUID
+                | CapabilitySet::MKNOD
+                | CapabilitySet::SETFCAP
+        }
+    }
+}
+
+/// Reduces the calling thread's capabilities to what its kind keeps, out of what it has.
+pub(super) fn drop_capabilities(kind: ThreadKind) -> Result<(), ConfineError> {
+    let fail = |error| ConfineError::Capabilities(kind, io::Error::from(error));
+    clear_ambient_capability_set().map_err(fail)?;
+    let had = rustix::thread::capabilities(None).map_err(fail)?;
+    let keep = had.permitted & kept(kind);
+    let sets = CapabilitySets {
+        effective: keep,
+        permitted: keep,
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, sets).map_err(fail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_fs_thread_keeps_capabilities_and_none_that_administers_the_host() {
+        for kind in [ThreadKind::Main, ThreadKind::Vcpu, ThreadKind::Blk] {
+            assert!(kept(kind).is_empty(), "{kind:?}");
+        }
+        let host = CapabilitySet::SYS_ADMIN
+            | CapabilitySet::SYS_PTRACE
+            | CapabilitySet::SYS_MODULE
+            | CapabilitySet::SYS_RAWIO
+            | CapabilitySet::NET_ADMIN
+            | CapabilitySet::KILL;
+        assert!(!kept(ThreadKind::Fs).intersects(host));
+    }
+
+    #[test]
+    fn a_thread_drops_what_its_kind_does_not_keep() {
+        std::thread::spawn(|| {
+            drop_capabilities(ThreadKind::Vcpu).unwrap();
+            let sets = rustix::thread::capabilities(None).unwrap();
+            assert!(sets.permitted.is_empty() && sets.effective.is_empty());
+        })
+        .join()
+        .unwrap();
+    }
+}
