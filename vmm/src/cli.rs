@@ -66,7 +66,9 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
             Long("api-socket") => api_socket = Some(parser.value().map_err(usage)?.into()),
             Long("help") | Short('h') => return Ok(Command::Help),
             Value(word) if word == "share" => {
-                return Change::parse(&mut parser).map(Command::Share).map_err(usage);
+                return Change::parse(&mut parser)
+                    .map(Command::Share)
+                    .map_err(usage);
             }
             Long("version") | Short('V') => return Ok(Command::Version),
             other => return Err(usage(other.unexpected())),

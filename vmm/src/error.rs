@@ -11,7 +11,7 @@ use crate::shares::ShareError;
 
 /// A failure of husk-vmm.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
+pub(crate) enum VmmError {
     /// The command line makes no sense.
     #[error(transparent)]
     Usage(#[from] crate::cli::UsageError),
@@ -35,7 +35,7 @@ pub(crate) enum Error {
     Event(#[source] io::Error),
 }
 
-impl Error {
+impl VmmError {
     /// The exit code.
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {

@@ -9,6 +9,7 @@ mod arch;
 mod builder;
 mod cli;
 mod config;
+mod confine;
 mod error;
 mod kvm;
 mod run;
@@ -18,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use cli::Command;
-use error::{Error, chain};
+use error::{VmmError, chain};
 use run::{Control, Outcome};
 use shares::Change;
 
@@ -28,11 +29,11 @@ use shares::Change;
     reason = "the one place that talks"
 )]
 fn main() -> ExitCode {
-    match cli::parse(std::env::args_os().skip(1)).map_err(Error::from) {
+    match cli::parse(std::env::args_os().skip(1)).map_err(VmmError::from) {
         Ok(Command::Help) => print!("{}", cli::HELP),
         Ok(Command::Share(Change::Help)) => print!("{}", shares::HELP),
         Ok(Command::Share(change)) => {
-            if let Err(error) = change.apply().map_err(Error::from) {
+            if let Err(error) = change.apply().map_err(VmmError::from) {
                 return fail(&error);
             }
         }
@@ -52,16 +53,16 @@ fn main() -> ExitCode {
 }
 
 #[expect(clippy::print_stderr, reason = "the one place that talks")]
-fn fail(error: &Error) -> ExitCode {
+fn fail(error: &VmmError) -> ExitCode {
     eprintln!("husk-vmm: {}", chain(error));
     error.code()
 }
 
-fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, Error> {
+fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, VmmError> {
     let config = config::load(config)?;
     let spec = config::check(&config)?;
     let api = api_socket.map(api::Server::bind).transpose()?;
-    let control = Control::new(spec.vcpus).map_err(Error::Event)?;
+    let control = Control::new(spec.vcpus).map_err(VmmError::Event)?;
     // Threads use it until the process ends.
     let machine = Box::leak(Box::new(builder::build(spec, &control)?));
     Ok(run::run(machine, &control, api)?)

@@ -6,6 +6,8 @@ use devices::irq::{Doorbells, MsiRouter};
 use devices::memory::GuestMemory;
 use devices::pci::bar::MmioWindows;
 use devices::pci::root::PciRoot;
+use devices::virtio::blk::Blk;
+use devices::virtio::console::Console;
 use devices::virtio::device::VirtioDevice;
 use devices::virtio::fs::FsDevice;
 use devices::virtio::pci::VirtioPci;
@@ -15,8 +17,8 @@ use devices::virtio::worker::{DeviceHandle, Worker};
 
 use super::{BuildError, Buses};
 use crate::arch;
-use crate::config::DeviceSpec;
-use crate::run::ThreadKind;
+use crate::config::{DeviceSpec, SocketFile};
+use crate::confine::ThreadKind;
 use crate::shares::Layout;
 
 /// The devices, and who serves them.
@@ -25,6 +27,8 @@ pub(crate) struct Devices {
     pub(crate) main: Worker,
     /// Each serves one device on a thread of its own.
     pub(crate) workers: Vec<DeviceWorker>,
+    /// Names of sockets to take away at the end.
+    pub(crate) sockets: Vec<SocketFile>,
     /// What of the host's file systems they need.
     pub(super) layout: Layout,
     /// For the API: `slot:name` and the device.
@@ -67,6 +71,7 @@ pub(super) fn create(
         devices: Devices {
             main: Worker::new().map_err(BuildError::Worker)?,
             workers: Vec::new(),
+            sockets: Vec::new(),
             layout: Layout::default(),
             handles: Vec::new(),
         },
@@ -87,8 +92,18 @@ impl Slots {
     fn add(&mut self, spec: DeviceSpec) -> Result<(), BuildError> {
         match spec {
             DeviceSpec::Rng => self.on_main("rng", Box::new(Rng::new())),
+            DeviceSpec::Console(console) => {
+                let device = Console::new(console.output, console.input, None)
+                    .map_err(failed("the console"))?;
+                self.on_main("console", Box::new(device))
+            }
+            DeviceSpec::Blk(blk) => {
+                let device = Blk::new(blk.backend, &blk.serial);
+                self.on_thread(ThreadKind::Blk, "blk", Box::new(device))
+            }
             DeviceSpec::Vsock(vsock) => {
                 self.devices.layout.vsock = Some(vsock.directory);
+                self.devices.sockets.push(vsock.socket);
                 let device = Vsock::new(vsock.cid, vsock.listener, vsock.connect_base)
                     .map_err(failed("the vsock device"))?;
                 self.on_main("vsock", Box::new(device))

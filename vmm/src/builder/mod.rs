@@ -118,6 +118,7 @@ pub(crate) struct Buses {
 /// A machine that is ready to run.
 pub(crate) struct Machine {
     /// Keeps guest memory mapped.
+    #[expect(dead_code, reason = "held, not read")]
     pub(crate) memory: GuestMemory,
     /// The processors, by number.
     pub(crate) vcpus: Vec<Vcpu>,
@@ -140,6 +141,7 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
     vm.map_memory(&memory)?;
 
     let mut template = CpuTemplate::new(&host, spec.vcpus)?;
+    vm.filter_msrs(&template.msr_filter())?;
     let mmio64 = arch::mmio64(spec.ram, template.address_bits());
     let rsdp = arch::write_tables(&memory, spec.vcpus, &mmio64).map_err(tables("ACPI tables"))?;
     let info = BootInfo {
@@ -165,10 +167,13 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
         doorbells: Arc::new(vm.doorbells()),
     };
     let windows = bar_windows(mmio64, template.address_bits());
-    let devices = devices::create(spec.devices, connections, windows, &buses)?;
+    let mut devices = devices::create(spec.devices, connections, windows, &buses)?;
     let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
     // All is open that is opened by name.
     shares::enter(&devices.layout).map_err(BuildError::Shares)?;
+    for socket in &mut devices.sockets {
+        socket.moved_to(shares::VSOCK);
+    }
     Ok(Machine {
         memory,
         vcpus,

@@ -5,15 +5,19 @@ mod devices;
 mod fs;
 mod load;
 mod open;
+mod socket_file;
 mod spec;
 
 pub(crate) use check::check;
 pub(crate) use fs::FsSpec;
 pub(crate) use load::load;
+pub(crate) use socket_file::SocketFile;
 pub(crate) use spec::{DeviceSpec, InitrdSpec, Output, VmSpec};
 
 use std::io;
 use std::path::PathBuf;
+
+use ::devices::virtio::blk::BackendError;
 
 use crate::arch::ImageError;
 use crate::shares::ShareError;
@@ -67,6 +71,17 @@ pub(crate) enum ConfigError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A file is no disk.
+    #[error("{key}: {path:?}")]
+    Disk {
+        /// JSON path of the value.
+        key: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: BackendError,
     },
     /// Something cannot be shared.
     #[error("{key}")]

@@ -2,6 +2,7 @@
 //! that would block, no device that would do something on being opened.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -13,6 +14,18 @@ use super::ConfigError;
 pub(super) fn regular(key: &str, path: &Path, flags: OFlags) -> Result<File, ConfigError> {
     let file = open(key, path, flags)?;
     expect_kind(key, path, &file, &[FileType::RegularFile])?;
+    Ok(file)
+}
+
+/// Opens the regular file or block device at `path`, which the config has under `key`.
+pub(super) fn disk(key: &str, path: &Path, flags: OFlags) -> Result<File, ConfigError> {
+    let file = open(key, path, flags)?;
+    expect_kind(
+        key,
+        path,
+        &file,
+        &[FileType::RegularFile, FileType::BlockDevice],
+    )?;
     Ok(file)
 }
 
@@ -31,6 +44,17 @@ fn open(key: &str, path: &Path, flags: OFlags) -> Result<File, ConfigError> {
         return Err(value(key, format!("{path:?} is in procfs")));
     }
     Ok(file.into())
+}
+
+/// Opens what takes everything and keeps nothing, for the value at `key`.
+pub(super) fn null(key: &str) -> Result<OwnedFd, ConfigError> {
+    let path = Path::new("/dev/null");
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_err(|error| ConfigError::Open {
+        key: key.to_owned(),
+        path: path.to_owned(),
+        source: error.into(),
+    })
 }
 
 /// Refuses paths that could mean something else than they say.

@@ -2,10 +2,13 @@
 
 use std::ffi::CString;
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
-use super::FsSpec;
+use devices::virtio::blk::Backend;
+
+use super::{FsSpec, SocketFile};
 use crate::arch::KernelImage;
 use crate::shares::Source;
 
@@ -55,10 +58,30 @@ pub(crate) enum Output {
 pub(crate) enum DeviceSpec {
     /// Entropy.
     Rng,
+    /// A console.
+    Console(ConsoleSpec),
+    /// A disk.
+    Blk(BlkSpec),
     /// A socket device.
     Vsock(VsockSpec),
     /// A file system.
     Fs(FsSpec),
+}
+
+/// A console's two directions.
+pub(crate) struct ConsoleSpec {
+    /// What the guest writes goes here.
+    pub(crate) output: OwnedFd,
+    /// What the guest reads comes from here.
+    pub(crate) input: Option<OwnedFd>,
+}
+
+/// A disk whose file is open.
+pub(crate) struct BlkSpec {
+    /// The file.
+    pub(crate) backend: Backend,
+    /// Serial number.
+    pub(crate) serial: String,
 }
 
 /// A socket device whose unix socket exists.
@@ -67,6 +90,8 @@ pub(crate) struct VsockSpec {
     pub(crate) cid: u32,
     /// Accepts the host's clients.
     pub(crate) listener: UnixListener,
+    /// The name of its socket.
+    pub(crate) socket: SocketFile,
     /// The directory of its socket.
     pub(crate) directory: Source,
     /// Path of the sockets for the guest's connections, less `_<port>`, as seen after [`shares::enter`].

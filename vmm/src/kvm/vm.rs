@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kvm_bindings::{
     CpuId, KVM_CAP_EXT_CPUID, KVM_CAP_IMMEDIATE_EXIT, KVM_CAP_IOEVENTFD,
     KVM_CAP_IOEVENTFD_ANY_LENGTH, KVM_CAP_IRQFD, KVM_CAP_MP_STATE, KVM_CAP_SPLIT_IRQCHIP,
-    KVM_CAP_USER_MEMORY, KVM_CAP_X86_USER_SPACE_MSR, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap,
+    KVM_CAP_USER_MEMORY, KVM_CAP_X86_MSR_FILTER, KVM_CAP_X86_USER_SPACE_MSR, KVM_MAX_CPUID_ENTRIES,
+    kvm_enable_cap,
 };
 use kvm_ioctls::{Cap, Kvm, MsrExitReason, VmFd};
 
@@ -15,7 +16,7 @@ use super::vcpu::Vcpu;
 use super::{KvmDoorbells, KvmMsiRouter};
 
 /// What the machine is built on. Checked one by one, so that the message names what is missing.
-const REQUIRED: [(u32, &str); 9] = [
+const REQUIRED: [(u32, &str); 10] = [
     (KVM_CAP_USER_MEMORY, "KVM_CAP_USER_MEMORY"),
     (KVM_CAP_SPLIT_IRQCHIP, "KVM_CAP_SPLIT_IRQCHIP"),
     (KVM_CAP_IRQFD, "KVM_CAP_IRQFD"),
@@ -25,6 +26,7 @@ const REQUIRED: [(u32, &str); 9] = [
     (KVM_CAP_MP_STATE, "KVM_CAP_MP_STATE"),
     (KVM_CAP_IMMEDIATE_EXIT, "KVM_CAP_IMMEDIATE_EXIT"),
     (KVM_CAP_X86_USER_SPACE_MSR, "KVM_CAP_X86_USER_SPACE_MSR"),
+    (KVM_CAP_X86_MSR_FILTER, "KVM_CAP_X86_MSR_FILTER"),
 ];
 
 /// Redirection entries of the user-space I/O APIC; message routes get numbers above them.

@@ -130,7 +130,7 @@ impl Control {
         state.outcome.get_or_insert(outcome);
         drop(state);
         self.shared.changed.notify_all();
-        self.kick_all();
+        // The processors are not kicked: the main thread ends the process.
         // A full counter is a pending signal already.
         drop(self.shared.ended.write(1));
     }

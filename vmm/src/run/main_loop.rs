@@ -8,9 +8,10 @@ use devices::virtio::worker::WorkerError;
 
 use super::operator::Operator;
 use super::serial_input::SerialInput;
-use super::{Control, Outcome, ThreadKind, threads, vcpu_thread};
+use super::{Control, Outcome, threads, vcpu_thread};
 use crate::api::Server;
 use crate::builder::{DeviceWorker, Machine};
+use crate::confine::{self, ConfineError, ThreadKind};
 use crate::error::chain;
 use crate::kvm::Kicker;
 
@@ -29,6 +30,9 @@ pub(crate) enum RunError {
     /// The signal that stops processors cannot be had.
     #[error("cannot install the processors' signal handler")]
     Signal(#[source] io::Error),
+    /// The main thread cannot give up what it does not need.
+    #[error("cannot confine the process")]
+    Confine(#[source] ConfineError),
 }
 
 /// Who a readiness is for.
@@ -47,6 +51,7 @@ pub(crate) fn run(
     control: &Control,
     mut api: Option<Server>,
 ) -> Result<Outcome, RunError> {
+    confine::process().map_err(RunError::Confine)?;
     Kicker::install().map_err(RunError::Signal)?;
     let poller = Poller::new().map_err(RunError::Poll)?;
     let watch = |fd, token| {
@@ -67,6 +72,7 @@ pub(crate) fn run(
     let workers = &machine.devices.workers;
     let workers: Vec<_> = workers.iter().map(|entry| entry.worker.handle()).collect();
     start_threads(machine, control)?;
+    confine::thread(ThreadKind::Main).map_err(RunError::Confine)?;
     let mut ready = Vec::new();
     loop {
         poller.wait(-1, &mut ready).map_err(RunError::Poll)?;
@@ -74,6 +80,7 @@ pub(crate) fn run(
             match (event.token, &mut input) {
                 (token::ENDED, _) => {
                     if let Some(outcome) = control.take_outcome() {
+                        machine.devices.sockets.clear();
                         return Ok(outcome);
                     }
                 }
@@ -102,30 +109,37 @@ pub(crate) fn run(
 fn start_threads(machine: &mut Machine, control: &Control) -> Result<(), RunError> {
     for worker in machine.devices.workers.drain(..) {
         let DeviceWorker { kind, name, worker } = worker;
-        let control = control.clone();
+        let at_its_end = control.clone();
         let device = name.clone();
         let work = move || {
             if let Err(error) = worker.run() {
                 let what = format!("device {device}: {}", chain(&error));
-                control.end(Outcome::Unexpected(what));
+                at_its_end.end(Outcome::Unexpected(what));
             }
         };
-        spawn(kind, name, work)?;
+        spawn(kind, name, control, work)?;
     }
     for (id, vcpu) in machine.vcpus.drain(..).enumerate() {
-        let (buses, control) = (machine.buses.clone(), control.clone());
-        let work = move || vcpu_thread::run(id, vcpu, &buses, &control);
-        spawn(ThreadKind::Vcpu, format!("vcpu{id}"), work)?;
+        let (buses, gate) = (machine.buses.clone(), control.clone());
+        let work = move || vcpu_thread::run(id, vcpu, &buses, &gate);
+        spawn(ThreadKind::Vcpu, format!("vcpu{id}"), control, work)?;
     }
     Ok(())
 }
 
+/// Starts a thread that is confined before it does anything; one that cannot be ends the machine.
 fn spawn(
     kind: ThreadKind,
     name: String,
+    control: &Control,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<(), RunError> {
-    threads::spawn(kind, name.clone(), work)
+    let control = control.clone();
+    let confined = move || match confine::thread(kind) {
+        Ok(()) => work(),
+        Err(error) => control.end(Outcome::Unconfined(error)),
+    };
+    threads::spawn(kind, name.clone(), confined)
         .map(drop)
         .map_err(|error| RunError::Thread(name, error))
 }

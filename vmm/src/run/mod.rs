@@ -12,4 +12,3 @@ mod vcpu_thread;
 pub(crate) use control::{Control, ControlError};
 pub(crate) use main_loop::{RunError, run};
 pub(crate) use outcome::Outcome;
-pub(crate) use threads::ThreadKind;

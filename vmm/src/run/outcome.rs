@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use crate::confine::ConfineError;
 use crate::kvm::KvmError;
 
 /// The end of a machine.
@@ -17,10 +18,10 @@ pub(crate) enum Outcome {
     TripleFault,
     /// Somebody ended it through the API.
     Killed,
-    /// A signal ended it.
-    Signal(u8),
     /// A processor cannot go on.
     Kvm(KvmError),
+    /// A thread could not give up what it does not need.
+    Unconfined(ConfineError),
     /// A processor stopped for a reason that husk does not know.
     Unexpected(String),
 }
@@ -31,20 +32,20 @@ impl Outcome {
         ExitCode::from(match self {
             Self::PoweredOff | Self::Reset => 0,
             Self::Kvm(error) if error.is_host() => 3,
-            Self::Kvm(_) | Self::Unexpected(_) => 1,
+            Self::Kvm(_) | Self::Unconfined(_) | Self::Unexpected(_) => 1,
             Self::Panicked | Self::TripleFault => 4,
             Self::Killed => 137,
-            Self::Signal(signal) => 128_u8.saturating_add(*signal),
         })
     }
 
     /// What there is to say about it, unless the guest just ended.
     pub(crate) fn complaint(&self) -> Option<String> {
         match self {
-            Self::PoweredOff | Self::Reset | Self::Killed | Self::Signal(_) => None,
+            Self::PoweredOff | Self::Reset | Self::Killed => None,
             Self::Panicked => Some("the guest's kernel panicked".to_owned()),
             Self::TripleFault => Some("the guest stopped with a triple fault".to_owned()),
             Self::Kvm(error) => Some(crate::error::chain(error)),
+            Self::Unconfined(error) => Some(crate::error::chain(error)),
             Self::Unexpected(exit) => Some(format!("a processor stopped unexpectedly: {exit}")),
         }
     }

@@ -3,14 +3,7 @@
 use std::io;
 use std::thread::{Builder, JoinHandle};
 
-/// Kinds of thread, by what they may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ThreadKind {
-    /// A virtual processor.
-    Vcpu,
-    /// The worker of a virtio-fs device.
-    Fs,
-}
+use crate::confine::ThreadKind;
 
 /// Stack of a processor's thread: nothing recurses.
 const VCPU_STACK: usize = 256 << 10;
@@ -24,8 +17,8 @@ pub(super) fn spawn(
     work: impl FnOnce() + Send + 'static,
 ) -> io::Result<JoinHandle<()>> {
     let stack = match kind {
-        ThreadKind::Vcpu => VCPU_STACK,
-        ThreadKind::Fs => WORKER_STACK,
+        ThreadKind::Main | ThreadKind::Vcpu => VCPU_STACK,
+        ThreadKind::Blk | ThreadKind::Fs => WORKER_STACK,
     };
     Builder::new().name(name).stack_size(stack).spawn(work)
 }

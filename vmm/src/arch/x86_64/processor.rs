@@ -4,7 +4,7 @@ use kvm_bindings::CpuId;
 
 use super::start::Entry;
 use super::{cpuid, msrs, regs};
-use crate::kvm::{Host, KvmError, Vcpu};
+use crate::kvm::{Host, KvmError, MsrFilter, Vcpu};
 
 /// What all processors of a machine have in common.
 pub(crate) struct CpuTemplate {
@@ -18,6 +18,11 @@ impl CpuTemplate {
         let mut cpuid = host.supported_cpuid()?;
         cpuid::restrict(&mut cpuid, host.has_tsc_deadline());
         Ok(Self { cpuid, count })
+    }
+
+    /// What processors' model-specific registers a guest may use.
+    pub(crate) fn msr_filter(&self) -> MsrFilter {
+        msrs::filter()
     }
 
     /// Bits of a guest-physical address.

@@ -5,6 +5,8 @@
 
 mod bzimage;
 mod elf;
+#[cfg(test)]
+mod tests;
 
 use std::fs::File;
 use std::io;
