@@ -112,7 +112,7 @@ pub struct Driver {
     /// Raised by the queue.
     pub interrupt: Arc<Counter>,
     /// The queue's doorbell.
-    pub kick: EventFd,
+    pub kick: Arc<EventFd>,
     size: u16,
     base: u64,
     available: u16,
@@ -134,7 +134,7 @@ impl Driver {
         Self {
             memory,
             interrupt: Arc::default(),
-            kick: EventFd::new(EFD_NONBLOCK).expect("eventfd"),
+            kick: Arc::new(EventFd::new(EFD_NONBLOCK).expect("eventfd")),
             size,
             base: RINGS + RING_STRIDE * u64::from(index),
             available: 0,
@@ -176,8 +176,12 @@ impl Driver {
             .try_set_used_ring_address(GuestAddress(self.used_ring()))
             .expect("alignment");
         queue.set_ready(true);
-        let kick = self.kick.try_clone().expect("eventfd");
-        RequestQueue::new(queue, self.memory.clone(), kick, self.interrupt.clone())
+        RequestQueue::new(
+            queue,
+            self.memory.clone(),
+            self.kick.clone(),
+            self.interrupt.clone(),
+        )
     }
 
     /// Writes to guest memory.

@@ -71,7 +71,7 @@ impl QueueError {
 pub struct RequestQueue {
     queue: Queue,
     memory: GuestMemory,
-    kick: EventFd,
+    kick: Arc<EventFd>,
     interrupt: Arc<dyn Interrupt>,
     indirect: bool,
     burst: u32,
@@ -82,7 +82,7 @@ impl RequestQueue {
     pub fn new(
         queue: Queue,
         memory: GuestMemory,
-        kick: EventFd,
+        kick: Arc<EventFd>,
         interrupt: Arc<dyn Interrupt>,
     ) -> Self {
         Self {
@@ -104,7 +104,7 @@ impl RequestQueue {
 
     /// Signalled when the driver has made requests available.
     #[must_use]
-    pub fn kick(&self) -> &EventFd {
+    pub fn kick(&self) -> &Arc<EventFd> {
         &self.kick
     }
 

@@ -97,7 +97,7 @@ pub(super) struct Seat {
     shared: Arc<Shared>,
     life: Life,
     /// Doorbells of the enabled queues. They stay open while the poller has them, whatever becomes of the device.
-    kicks: Vec<(u16, EventFd)>,
+    kicks: Vec<(u16, Arc<EventFd>)>,
     kicks_watched: bool,
     device_watched: Option<RawFd>,
     failures: u64,
@@ -120,23 +120,14 @@ impl Seat {
     pub(super) fn activate(&mut self, activation: Activation) {
         let config_changed = activation.config_changed.clone();
         let queues = (0..).zip(&activation.queues);
-        let kicks: io::Result<Vec<_>> = queues
-            .filter_map(|(index, queue)| Some((index, queue.as_ref()?.kick())))
-            .map(|(index, kick)| {
-                // Requests may have been there before anyone watches.
-                kick.write(1)?;
-                Ok((index, kick.try_clone()?))
-            })
+        self.kicks = queues
+            .filter_map(|(index, queue)| Some((index, queue.as_ref()?.kick().clone())))
             .collect();
-        let outcome = kicks
-            .map_err(|error| NeedsReset {
-                device: self.device.device_type().name(),
-                reason: format!("doorbell cannot be watched: {error}"),
-            })
-            .and_then(|kicks| {
-                self.kicks = kicks;
-                self.device.activate(activation)
-            });
+        for (_, kick) in &self.kicks {
+            // Requests may have been there before anyone watches. Fails only when the counter is full, which wakes as well.
+            drop(kick.write(1));
+        }
+        let outcome = self.device.activate(activation);
         self.life = Life::Active(config_changed);
         if let Err(error) = outcome {
             self.fail(&error);

@@ -87,7 +87,7 @@ pub struct VirtioPci {
     window_register: u16,
     msix: Arc<Msix>,
     isr: Arc<IsrStatus>,
-    kicks: Vec<EventFd>,
+    kicks: Vec<Arc<EventFd>>,
     doorbells: Arc<dyn Doorbells>,
     state: Mutex<State>,
 }
@@ -110,7 +110,8 @@ impl VirtioPci {
         let vectors = queues.saturating_add(1);
         let msix = router.allocate(vectors).map(Msix::new);
         let msix = Arc::new(msix.map_err(TransportError::Vectors)?);
-        let kicks: io::Result<Vec<_>> = sizes.iter().map(|_| EventFd::new(EFD_NONBLOCK)).collect();
+        let kick = |_: &u16| EventFd::new(EFD_NONBLOCK).map(Arc::new);
+        let kicks: io::Result<Vec<_>> = sizes.iter().map(kick).collect();
         let offer = Offer {
             features: device.features() | TRANSPORT_FEATURES,
             vectors,
@@ -176,41 +177,36 @@ impl VirtioPci {
 
     fn activate(&self, state: &mut State) {
         state.phase = Phase::Active;
-        let sent = self
-            .activation(&state.negotiation)
-            .map(|activation| self.device.activate(activation).is_ok());
-        if !sent.unwrap_or(false) {
+        let activation = self.activation(&state.negotiation);
+        if self.device.activate(activation).is_err() {
             log::error!("{} has no worker", self.device.device_type().name());
             state.phase = Phase::Lost;
         }
     }
 
-    fn activation(&self, negotiation: &Negotiation) -> io::Result<Activation> {
+    fn activation(&self, negotiation: &Negotiation) -> Activation {
         let features = negotiation.features();
         let queues = negotiation.queues().iter().zip(&self.kicks);
-        let queues: io::Result<_> = queues
-            .map(|(config, kick)| self.queue(config, kick, features))
-            .collect();
-        Ok(Activation {
-            queues: queues?,
+        Activation {
+            queues: queues
+                .map(|(config, kick)| self.queue(config, kick, features))
+                .collect(),
             features,
             config_changed: self.interrupt(negotiation.config_vector(), Cause::Config),
-        })
+        }
     }
 
     fn queue(
         &self,
         config: &QueueConfig,
-        kick: &EventFd,
+        kick: &Arc<EventFd>,
         features: u64,
-    ) -> io::Result<Option<RequestQueue>> {
-        let Some(ring) = config.build() else {
-            return Ok(None);
-        };
+    ) -> Option<RequestQueue> {
         let interrupt = self.interrupt(config.vector, Cause::Queue);
-        let mut queue = RequestQueue::new(ring, self.memory.clone(), kick.try_clone()?, interrupt);
+        let (ring, memory) = (config.build()?, self.memory.clone());
+        let mut queue = RequestQueue::new(ring, memory, kick.clone(), interrupt);
         queue.set_features(features);
-        Ok(Some(queue))
+        Some(queue)
     }
 
     fn interrupt(&self, vector: u16, cause: Cause) -> Arc<dyn Interrupt> {

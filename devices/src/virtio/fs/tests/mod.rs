@@ -2,6 +2,7 @@
 
 mod hostile;
 mod ordinary;
+mod read_only;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -113,7 +114,7 @@ impl Guest {
         let queue = RequestQueue::new(
             ring.create_queue().unwrap(),
             self.memory.clone(),
-            EventFd::new(0).unwrap(),
+            Arc::new(EventFd::new(0).unwrap()),
             Arc::new(NoInterrupt),
         );
         self.answer(queue)
