@@ -49,91 +49,42 @@ fn state(directory: &Path) -> Vec<(String, Vec<u8>, i64, i64)> {
 /// Every request that would change a directory or an attribute, with the body that it needs.
 fn writes(file: u64) -> Vec<(Opcode, u64, Vec<u8>)> {
     let mode = libc::S_IFREG | 0o600;
-    let flags = u32::try_from(libc::O_RDWR).unwrap();
+    let mknod = MknodIn {
+        mode,
+        ..MknodIn::default()
+    };
+    let create = CreateIn {
+        flags: u32::try_from(libc::O_RDWR).unwrap(),
+        mode,
+        ..CreateIn::default()
+    };
+    let link = LinkIn { oldnodeid: file };
+    let rename = RenameIn { newdir: ROOT_ID };
+    let exchange = Rename2In {
+        newdir: ROOT_ID,
+        flags: libc::RENAME_EXCHANGE,
+        padding: 0,
+    };
+    let attribute = SetxattrIn { size: 1, flags: 0 };
     vec![
-        (
-            Opcode::Mknod,
-            ROOT_ID,
-            with(
-                MknodIn {
-                    mode,
-                    ..MknodIn::default()
-                },
-                &["new"],
-            ),
-        ),
-        (
-            Opcode::Mkdir,
-            ROOT_ID,
-            with(
-                MkdirIn {
-                    mode: 0o700,
-                    umask: 0,
-                },
-                &["new"],
-            ),
-        ),
-        (
-            Opcode::Create,
-            ROOT_ID,
-            with(
-                CreateIn {
-                    flags,
-                    mode,
-                    ..CreateIn::default()
-                },
-                &["new"],
-            ),
-        ),
-        (
-            Opcode::Create,
-            ROOT_ID,
-            with(
-                CreateIn {
-                    flags,
-                    mode,
-                    ..CreateIn::default()
-                },
-                &["file"],
-            ),
-        ),
+        (Opcode::Mknod, ROOT_ID, with(mknod, &["new"])),
+        (Opcode::Mkdir, ROOT_ID, with(MkdirIn::default(), &["new"])),
+        (Opcode::Create, ROOT_ID, with(create, &["new"])),
+        (Opcode::Create, ROOT_ID, with(create, &["file"])),
         (
             Opcode::Symlink,
             ROOT_ID,
-            [named("new"), named("target")].concat(),
+            [named("new"), named("to")].concat(),
         ),
-        (
-            Opcode::Link,
-            ROOT_ID,
-            with(LinkIn { oldnodeid: file }, &["new"]),
-        ),
+        (Opcode::Link, ROOT_ID, with(link, &["new"])),
         (Opcode::Unlink, ROOT_ID, named("file")),
         (Opcode::Rmdir, ROOT_ID, named("dir")),
-        (
-            Opcode::Rename,
-            ROOT_ID,
-            with(RenameIn { newdir: ROOT_ID }, &["file", "new"]),
-        ),
-        (
-            Opcode::Rename2,
-            ROOT_ID,
-            with(
-                Rename2In {
-                    newdir: ROOT_ID,
-                    flags: libc::RENAME_EXCHANGE,
-                    padding: 0,
-                },
-                &["file", "dir"],
-            ),
-        ),
+        (Opcode::Rename, ROOT_ID, with(rename, &["file", "new"])),
+        (Opcode::Rename2, ROOT_ID, with(exchange, &["file", "dir"])),
         (
             Opcode::Setxattr,
             file,
-            [
-                with(SetxattrIn { size: 1, flags: 0 }, &["user.x"]),
-                b"v".to_vec(),
-            ]
-            .concat(),
+            [with(attribute, &["user.x"]), vec![b'v']].concat(),
         ),
         (Opcode::Removexattr, file, named("user.x")),
     ]
