@@ -63,7 +63,16 @@ fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, Vm
     let spec = config::check(&config)?;
     let api = api_socket.map(api::Server::bind).transpose()?;
     let control = Control::new(spec.vcpus).map_err(VmmError::Event)?;
+    let machine = match builder::build(spec, &control) {
+        Ok(machine) => machine,
+        Err(error) => {
+            if let Some(api) = api {
+                api.withdraw();
+            }
+            return Err(error.into());
+        }
+    };
     // Threads use it until the process ends.
-    let machine = Box::leak(Box::new(builder::build(spec, &control)?));
+    let machine = Box::leak(Box::new(machine));
     Ok(run::run(machine, &control, api)?)
 }

@@ -19,6 +19,7 @@ const LISTENER: u64 = u64::MAX;
 
 /// Serves the API. Its descriptor is readable when [`Server::dispatch`] has work.
 pub(crate) struct Server {
+    path: PathBuf,
     listener: UnixListener,
     poller: Poller,
     /// By number, in the order of their last word.
@@ -41,15 +42,23 @@ impl Server {
     /// Makes a unix socket at `path`, and serves its clients.
     pub(crate) fn bind(path: PathBuf) -> Result<Self, ApiSocketError> {
         UnixListener::bind(&path)
-            .and_then(Self::new)
+            .and_then(|listener| Self::new(path.clone(), listener))
             .map_err(|source| ApiSocketError { path, source })
     }
 
-    fn new(listener: UnixListener) -> io::Result<Self> {
+    /// Takes the socket away again. Possible only while the process sees the host's file systems.
+    pub(crate) fn withdraw(self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            log::warn!("cannot remove {}: {error}", self.path.display());
+        }
+    }
+
+    fn new(path: PathBuf, listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let poller = Poller::new()?;
         poller.add(listener.as_raw_fd(), LISTENER, Interest::READ)?;
         Ok(Self {
+            path,
             listener,
             poller,
             connections: Vec::new(),
