@@ -43,6 +43,8 @@ const READ_WRITE: &[u64] = &[
 /// What the allocator, locks, signals and the end of a thread need, in any thread.
 const EVERY: &[Allow] = &[
     any(libc::SYS_brk),
+    // Only where the host's clock cannot be read in user space.
+    any(libc::SYS_clock_gettime),
     any(libc::SYS_close),
     any(libc::SYS_exit),
     any(libc::SYS_exit_group),
@@ -50,13 +52,24 @@ const EVERY: &[Allow] = &[
     only(libc::SYS_madvise, 2, &[libc::MADV_DONTNEED as u64]),
     only(libc::SYS_mmap, 2, READ_WRITE),
     only(libc::SYS_mprotect, 2, READ_WRITE),
+    any(libc::SYS_mremap),
     any(libc::SYS_munmap),
     any(libc::SYS_rt_sigprocmask),
     any(libc::SYS_rt_sigreturn),
     any(libc::SYS_sigaltstack),
+    // Kicks the processors when the machine pauses or ends: pthread_kill, which names the process by getpid.
+    any(libc::SYS_getpid),
+    any(libc::SYS_tgkill),
     // eventfds, the serial port's output, the log.
     any(libc::SYS_write),
 ];
+
+/// An unoptimised build looks at each descriptor that it closes.
+const UNOPTIMISED: &[Allow] = if cfg!(debug_assertions) {
+    &[only(libc::SYS_fcntl, 1, &[libc::F_GETFD as u64])]
+} else {
+    &[]
+};
 
 const VCPU: &[Allow] = &[only(
     libc::SYS_ioctl,
@@ -103,8 +116,12 @@ const FS: &[Allow] = &[
     any(libc::SYS_fchmod),
     any(libc::SYS_fchmodat),
     any(libc::SYS_fchownat),
-    // O_APPEND and O_DIRECT, changed by the guest on an open file.
-    only(libc::SYS_fcntl, 1, &[libc::F_SETFL as u64]),
+    // O_APPEND and O_DIRECT, changed by the guest on an open file; F_GETFD as in UNOPTIMISED.
+    only(
+        libc::SYS_fcntl,
+        1,
+        &[libc::F_SETFL as u64, libc::F_GETFD as u64],
+    ),
     any(libc::SYS_fdatasync),
     any(libc::SYS_fstatfs),
     any(libc::SYS_fsync),
@@ -131,6 +148,24 @@ const FS: &[Allow] = &[
 ];
 
 const MAIN: &[Allow] = &[
+    // Clients of the API and of the vsock device; a guest's connection to the host.
+    any(libc::SYS_accept4),
+    any(libc::SYS_connect),
+    any(libc::SYS_recvfrom),
+    any(libc::SYS_recvmsg),
+    any(libc::SYS_sendmsg),
+    any(libc::SYS_sendto),
+    any(libc::SYS_shutdown),
+    only(libc::SYS_socket, 0, &[libc::AF_UNIX as u64]),
+    // The vsock device's time-outs.
+    any(libc::SYS_timerfd_settime),
+    // The entropy device.
+    any(libc::SYS_getrandom),
+    // A console whose reader is slow.
+    any(libc::SYS_ppoll),
+    any(libc::SYS_poll),
+    // The API keeps a descriptor in reserve, to turn clients away when there are no more.
+    any(libc::SYS_eventfd2),
     // The vsock socket's name, at the end.
     any(libc::SYS_unlink),
     only(
@@ -140,6 +175,9 @@ const MAIN: &[Allow] = &[
             ioctls::KVM_GET_CLOCK,
             ioctls::KVM_SET_CLOCK,
             ioctls::KVM_KVMCLOCK_CTRL,
+            // Interrupts of the devices that main serves, and the power button.
+            ioctls::KVM_SIGNAL_MSI,
+            ioctls::FIONBIO,
         ],
     ),
 ];
@@ -147,9 +185,9 @@ const MAIN: &[Allow] = &[
 /// The tables that make up the filter of `kind`.
 pub(super) fn filter(kind: ThreadKind) -> &'static [&'static [Allow]] {
     match kind {
-        ThreadKind::Main => &[EVERY, WORKER, MAIN],
-        ThreadKind::Vcpu => &[EVERY, VCPU],
-        ThreadKind::Blk => &[EVERY, WORKER, BLK],
+        ThreadKind::Main => &[EVERY, UNOPTIMISED, WORKER, MAIN],
+        ThreadKind::Vcpu => &[EVERY, UNOPTIMISED, VCPU],
+        ThreadKind::Blk => &[EVERY, UNOPTIMISED, WORKER, BLK],
         ThreadKind::Fs => &[EVERY, WORKER, FS],
     }
 }

