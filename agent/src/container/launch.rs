@@ -11,6 +11,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio as ChildStdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -22,12 +23,13 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::Signal;
 
 use super::helper::HELPER_NAME;
 use super::order::{Order, Outcome, Task};
 use super::process::Process;
 use super::{Containers, Failure};
-use crate::boot::reaper::Watched;
+use crate::boot::reaper::Exit;
 use crate::stdio::{Kind, copy_input, copy_output};
 
 /// Where the sockets are that receive pseudo-terminals; short, because a socket's path must be.
@@ -135,8 +137,13 @@ impl Containers {
             Outcome::Started { pid } => {
                 let watched = self.reaper.watch(pid);
                 let watched = watched.map_err(|e| Failure::internal("watch the process", &e))?;
-                ours.connect(watched)
-                    .map_err(|error| Failure::internal("copy the standard streams", &error))
+                match ours.connect(&watched.exit) {
+                    Ok(console) => Ok(Process::new(watched, console)),
+                    Err(error) => {
+                        watched.signal(Signal::KILL).ok();
+                        Err(Failure::internal("copy the standard streams", &error))
+                    }
+                }
             }
         }
     }
@@ -177,9 +184,8 @@ impl Wiring {
 }
 
 impl Ours {
-    /// Starts the copying.
-    fn connect(self, watched: Watched) -> io::Result<Process> {
-        let exit = &watched.exit;
+    /// Starts the copying. Gives the master of the terminal, if it is one.
+    fn connect(self, exit: &Arc<Exit>) -> io::Result<Option<OwnedFd>> {
         match self {
             Self::Pipes { stdin, outputs } => {
                 for (pipe, stream) in outputs {
@@ -188,7 +194,7 @@ impl Ours {
                 if let Some((stream, pipe)) = stdin {
                     copy_input(stream, pipe, exit.clone())?;
                 }
-                Ok(Process::new(watched, None))
+                Ok(None)
             }
             Self::Terminal { stream, console } => {
                 let master = console.receive()?;
@@ -200,7 +206,7 @@ impl Ours {
                     output,
                 )?;
                 copy_input(stream, master.try_clone()?, exit.clone())?;
-                Ok(Process::new(watched, Some(master)))
+                Ok(Some(master))
             }
         }
     }
