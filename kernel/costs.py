@@ -11,7 +11,7 @@ configurations compile. Those that only the whole one has are the fragment's:
   size    the text, data and bss of these objects (`size`); what the fragment adds to other objects is not seen
   build   processor seconds: SAMPLE of these objects are compiled again by the command that kbuild saved, the mean is
           multiplied by their number
-  boot    the time of the initcalls that these objects define
+  boot    the time between the log's lines `calling` and `initcall ... returned` of the functions these objects define
 An object that two fragments need belongs to neither; the line "shared" has all objects that no fragment alone brings.
 """
 
@@ -61,24 +61,52 @@ def configure(tree, without, out):
     subprocess.run(make + ["olddefconfig"], env=env, check=True, capture_output=True)
 
 
-def objects(tree, config):
-    """The objects that a configuration compiles, as paths in the tree."""
-    with tempfile.NamedTemporaryFile("w", suffix=".mk") as makefile:
-        makefile.write(DUMP)
-        makefile.flush()
-        found, todo = set(), list(TOP)
-        while todo:
-            directory = os.path.normpath(todo.pop())
+def options(config):
+    """The options of a configuration that are set, with their values."""
+    return dict(re.findall(r"^(CONFIG_\w+)=(.*)$", Path(config).read_text(), re.MULTILINE))
+
+
+class Kbuild:
+    """Asks the makefiles of the tree what a configuration compiles, and remembers the answers for the whole one."""
+
+    def __init__(self, tree, config):
+        self.tree, self.config = Path(tree), config
+        self.whole, self.answers = options(config), {}
+
+    def ask(self, directory, config):
+        """Objects and subdirectories that the makefile of one directory gives."""
+        with tempfile.NamedTemporaryFile("w", suffix=".mk") as makefile:
+            makefile.write(DUMP)
+            makefile.flush()
             command = ["make", "-s", "-f", makefile.name, f"config={config}", f"dir={directory}", "__nothing"]
-            run = subprocess.run(command, cwd=tree, capture_output=True, text=True)
-            for line in run.stdout.splitlines():
-                for name in line.split()[1:] if line.startswith("OBJECTS") else []:
-                    path = os.path.normpath(os.path.join(directory, name))
-                    if name.endswith("/"):
-                        todo.append(path)
-                    elif (Path(tree) / path).exists():
-                        found.add(path)
-    return found
+            run = subprocess.run(command, cwd=self.tree, capture_output=True, text=True)
+        names = [name for line in run.stdout.splitlines() if line.startswith("OBJECTS") for name in line.split()[1:]]
+        paths = {os.path.normpath(os.path.join(directory, name)) for name in names if not name.endswith("/")}
+        below = {os.path.normpath(os.path.join(directory, name)) for name in names if name.endswith("/")}
+        return {path for path in paths if (self.tree / path).exists()}, below
+
+    def answer(self, directory, config, changed):
+        """The same, without asking again where no changed option is mentioned."""
+        if directory not in self.answers:
+            text = "".join(path.read_text() for name in ("Kbuild", "Makefile")
+                           if (path := self.tree / directory / name).exists())
+            self.answers[directory] = self.ask(directory, self.config), set(re.findall(r"CONFIG_\w+", text))
+        answer, mentioned = self.answers[directory]
+        return self.ask(directory, config) if mentioned & changed else answer
+
+    def objects(self, config):
+        """The objects that a configuration compiles, as paths in the tree."""
+        given = options(config)
+        changed = {name for name in given.keys() | self.whole.keys() if given.get(name) != self.whole.get(name)}
+        found, todo, seen = set(), list(TOP), set()
+        while todo:
+            directory = todo.pop()
+            if directory not in seen:
+                seen.add(directory)
+                objects, below = self.answer(directory, config, changed)
+                found |= objects
+                todo += below
+        return found
 
 
 def size(tree, paths):
@@ -107,11 +135,14 @@ def build_seconds(tree, paths):
 
 
 def initcalls(log):
-    """Microseconds by name of initcall."""
-    pattern = re.compile(r"initcall (\w+)\S* returned \S+ after (\d+) usecs")
-    times = {}
-    for name, usecs in pattern.findall(Path(log).read_text(errors="replace")):
-        times[name] = times.get(name, 0) + int(usecs)
+    """Microseconds by name of initcall: by the stamps of the log's lines, because the times that the kernel prints are
+    multiples of its tick until the clock source has been chosen."""
+    times, began = {}, {}
+    for stamp, kind, name in re.findall(r"\[\s*([\d.]+)\] (calling|initcall)\s+(\w+)", Path(log).read_text(errors="replace")):
+        if kind == "calling":
+            began[name] = float(stamp)
+        elif name in began:
+            times[name] = times.get(name, 0) + (float(stamp) - began.pop(name)) * 1e6
     return times
 
 
@@ -135,14 +166,15 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         whole_config = Path(scratch) / "whole"
         configure(tree, None, whole_config)
-        whole = objects(tree, whole_config)
+        kbuild = Kbuild(tree, whole_config)
+        whole = kbuild.objects(whole_config)
         rest = set(whole)
         print("| fragment | objects | KiB | build, s | boot, M instructions |")
         print("| --- | ---: | ---: | ---: | ---: |")
         for fragment in fragments():
             config = Path(scratch) / fragment.name
             configure(tree, fragment, config)
-            own = whole - objects(tree, config)
+            own = whole - kbuild.objects(config)
             rest -= own
             row(tree, fragment.stem, own, times)
         row(tree, "shared", rest, times)
