@@ -71,7 +71,9 @@ pub(crate) fn vmlinux(keep_tree: bool) -> Result<PathBuf> {
     packages::ensure_installed(TOOLS)?;
     let sources = paths::workspace().join("kernel");
     let cache = paths::cache("kernel")?;
-    let home = cache.join(key(&sources)?);
+    let version = ["-W", "-f", "${Version}", SOURCE_PACKAGE];
+    let version = command::output(Command::new("dpkg-query").args(version))?;
+    let home = cache.join(key(&version, &sources)?);
     let vmlinux = home.join("vmlinux");
     if vmlinux.exists() {
         return Ok(vmlinux);
@@ -88,7 +90,7 @@ pub(crate) fn vmlinux(keep_tree: bool) -> Result<PathBuf> {
 }
 
 /// A name for everything that decides what the kernel becomes.
-fn key(sources: &Path) -> Result<String> {
+fn key(version: &str, sources: &Path) -> Result<String> {
     let mut files = vec![sources.join("build.sh"), sources.join("required.txt")];
     let config = sources.join("config");
     let entries =
@@ -98,8 +100,7 @@ fn key(sources: &Path) -> Result<String> {
     }
     files.sort();
     let mut hash = Sha256::new();
-    let version = ["-W", "-f", "${Version}", SOURCE_PACKAGE];
-    hash.update(command::output(Command::new("dpkg-query").args(version))?);
+    hash.update(version);
     for file in files {
         let content = fs::read(&file).with_context(|| format!("cannot read {}", file.display()))?;
         hash.update(file.file_name().unwrap_or_default().as_encoded_bytes());
@@ -188,5 +189,49 @@ impl Progress {
         if !io::stderr().is_terminal() && steps.is_multiple_of(STEPS_PER_LINE) {
             eprintln!("  {steps} of about {STEPS} steps");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sources() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("config")).unwrap();
+        for name in ["build.sh", "required.txt", "config/a.config"] {
+            fs::write(dir.path().join(name), name).unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn the_same_sources_have_the_same_key() {
+        let (one, two) = (sources(), sources());
+        assert_eq!(key("1", one.path()).unwrap(), key("1", two.path()).unwrap());
+    }
+
+    #[test]
+    fn everything_that_decides_the_kernel_changes_the_key() {
+        let dir = sources();
+        let mut keys = vec![key("1", dir.path()).unwrap(), key("2", dir.path()).unwrap()];
+        for name in [
+            "build.sh",
+            "required.txt",
+            "config/a.config",
+            "config/b.config",
+        ] {
+            fs::write(dir.path().join(name), "changed").unwrap();
+            keys.push(key("1", dir.path()).unwrap());
+        }
+        fs::rename(
+            dir.path().join("config/b.config"),
+            dir.path().join("config/c.config"),
+        )
+        .unwrap();
+        keys.push(key("1", dir.path()).unwrap());
+        keys.sort();
+        keys.dedup();
+        assert_eq!(keys.len(), 7);
     }
 }

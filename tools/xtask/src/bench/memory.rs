@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-/// No VMM has a mapping of its own that is as large, and the guest's memory is not in smaller ones.
-const GUEST_MAPPING_KIB: u64 = 64 << 10;
+use super::peers::MEMORY_MIB;
+
 /// Files that are mapped into the guest instead of being copied.
 const GUEST_FILES: [&str; 3] = ["vmlinux", "bench.img", "initrd.img"];
 
@@ -30,7 +30,7 @@ pub(super) fn children_cpu() -> Result<Duration> {
 /// Proportional memory in KiB without the guest's, and threads, of a process and all its descendants.
 pub(super) fn of_tree(pid: u32) -> Result<(u64, u64)> {
     let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).context("cannot read smaps")?;
-    let mut memory = own_memory(&smaps);
+    let mut memory = own_memory(&smaps, MEMORY_MIB << 20);
     let mut threads = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         threads += 1;
@@ -44,30 +44,71 @@ pub(super) fn of_tree(pid: u32) -> Result<(u64, u64)> {
     Ok((memory, threads))
 }
 
+/// One line of a memory map, in bytes, and its share of memory in KiB.
+struct Mapping {
+    start: u64,
+    end: u64,
+    guest_file: bool,
+    pss_kib: u64,
+}
+
 /// The sum of Pss over the mappings that are not the guest's.
-fn own_memory(smaps: &str) -> u64 {
-    let (mut own, mut size, mut guest) = (0, 0, false);
+fn own_memory(smaps: &str, guest_bytes: u64) -> u64 {
+    let mappings = parse(smaps);
+    let guest = guest_window(&mappings, guest_bytes);
+    let own = |mapping: &&Mapping| {
+        let inside =
+            guest.is_some_and(|start| mapping.start >= start && mapping.end <= start + guest_bytes);
+        !inside && !mapping.guest_file && mapping.end - mapping.start < guest_bytes / 4
+    };
+    mappings
+        .iter()
+        .filter(own)
+        .map(|mapping| mapping.pss_kib)
+        .sum()
+}
+
+/// Where the guest's memory starts: a gapless row of mappings that is exactly as long and has a large one in it. A kernel or an
+/// initrd mapped into the guest divides its memory into several mappings.
+fn guest_window(mappings: &[Mapping], length: u64) -> Option<u64> {
+    mappings.iter().enumerate().find_map(|(index, first)| {
+        let (mut end, mut large) = (first.start, false);
+        for mapping in mappings.get(index..)? {
+            if mapping.start != end || end - first.start >= length {
+                break;
+            }
+            large |= mapping.end - mapping.start >= length / 4;
+            end = mapping.end;
+        }
+        (large && end - first.start == length).then_some(first.start)
+    })
+}
+
+fn parse(smaps: &str) -> Vec<Mapping> {
+    let mut mappings: Vec<Mapping> = Vec::new();
     for line in smaps.lines() {
         let mut words = line.split_whitespace();
         let key = words.next().unwrap_or_default();
-        let value = || {
-            line.split_whitespace()
-                .nth(1)
-                .and_then(|value| value.parse::<u64>().ok())
-                .unwrap_or(0)
-        };
-        match key {
-            "Size:" => size = value(),
-            "Pss:" if !guest && size < GUEST_MAPPING_KIB => own += value(),
-            _ if !key.ends_with(':') => {
-                guest = GUEST_FILES
-                    .iter()
-                    .any(|file| line.ends_with(&format!("/{file}")));
+        if key == "Pss:" {
+            if let (Some(mapping), Some(value)) = (mappings.last_mut(), words.next()) {
+                mapping.pss_kib = value.parse().unwrap_or(0);
             }
-            _ => {}
+        } else if let Some((start, end)) = key.split_once('-')
+            && let (Ok(start), Ok(end)) =
+                (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16))
+        {
+            let guest_file = GUEST_FILES
+                .iter()
+                .any(|file| line.ends_with(&format!("/{file}")));
+            mappings.push(Mapping {
+                start,
+                end,
+                guest_file,
+                pss_kib: 0,
+            });
         }
     }
-    own
+    mappings
 }
 
 #[cfg(test)]
@@ -77,20 +118,21 @@ mod tests {
     #[test]
     fn guest_mappings_do_not_count() {
         let smaps = "\
-55d0-55d1 r-xp 00000000 08:01 1 /usr/local/bin/husk-vmm
-Size:                500 kB
+1000-2000 r-xp 00000000 08:01 1 /usr/local/bin/husk-vmm
+Size:                  4 kB
 Pss:                 300 kB
 Pss_Dirty:            10 kB
-7f00-7f10 rw-p 00000000 00:00 0
-Size:             262144 kB
-Pss:               40000 kB
-7f20-7f30 rw-p 00000000 08:01 2 /usr/local/share/husk/vmlinux
-Size:              20000 kB
-Pss:                9000 kB
-7f40-7f50 rw-p 00000000 00:00 0 [stack]
-Size:                132 kB
+10000-20000 rw-p 00000000 00:00 0
+Pss:                  64 kB
+20000-28000 rw-p 00000000 08:01 2 /usr/local/share/husk/vmlinux
+Pss:                  30 kB
+28000-110000 rw-p 00000000 00:00 0
+Pss:                 900 kB
+110000-111000 rw-p 00000000 00:00 0
+Pss:                   4 kB
+200000-210000 rw-p 00000000 00:00 0 [stack]
 Pss:                  12 kB
 ";
-        assert_eq!(own_memory(smaps), 312);
+        assert_eq!(own_memory(smaps, 0x10_0000), 316);
     }
 }

@@ -24,11 +24,13 @@ die() { # what the host reports instead of an exit status
 for ((i = 0; i < ${#shares[@]}; i += 2)); do
     mkdir -p "${shares[i + 1]}" && mount -t virtiofs "${shares[i]}" "${shares[i + 1]}" || die "cannot mount ${shares[i + 1]}"
 done
+# Copied, not mounted: reading through virtio-fs waits for the host, which instruction counting would count, and a build on the
+# host would change the files under what runs here.
 if [ -n "$prefix" ]; then
-    mkdir -p /opt/husk /usr/local/share/husk
-    mount -t virtiofs -o ro "$prefix" /opt/husk || die "cannot mount the install prefix"
-    [ ! -d /opt/husk/bin ] || mount --bind /opt/husk/bin /usr/local/bin
-    [ ! -d /opt/husk/share/husk ] || mount --bind /opt/husk/share/husk /usr/local/share/husk
+    mkdir -p /run/testbed/prefix /usr/local/share
+    mount -t virtiofs -o ro "$prefix" /run/testbed/prefix &&
+        cp -r --preserve=mode /run/testbed/prefix/* /usr/local/ &&
+        umount /run/testbed/prefix || die "cannot copy the install prefix"
 fi
 
 # A port can be opened once and is no pipe: programs that reopen /dev/stderr would fail. So pipes, and a relay for each.
