@@ -76,6 +76,8 @@ const VCPU: &[Allow] = &[only(
     1,
     &[
         ioctls::KVM_RUN,
+        // After a pause.
+        ioctls::KVM_KVMCLOCK_CTRL,
         ioctls::KVM_SET_GSI_ROUTING,
         ioctls::KVM_IRQFD,
         ioctls::KVM_IOEVENTFD,
@@ -174,7 +176,6 @@ const MAIN: &[Allow] = &[
         &[
             ioctls::KVM_GET_CLOCK,
             ioctls::KVM_SET_CLOCK,
-            ioctls::KVM_KVMCLOCK_CTRL,
             // Interrupts of the devices that main serves, and the power button.
             ioctls::KVM_SIGNAL_MSI,
             ioctls::FIONBIO,
