@@ -18,7 +18,7 @@ use protocol::{CALL_PORT, STREAM_PORT, VERSION};
 const MAX_ANSWER: usize = 32;
 
 /// Longest time that the agent takes for a call that does not wait for a program.
-const CALL_LIMIT: Duration = Duration::from_secs(30);
+const CALL_LIMIT: Duration = Duration::from_secs(60);
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]

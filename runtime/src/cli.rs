@@ -2,13 +2,16 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// What follows the name in `--version`: the lines that engines parse of runc.
+const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.2.0");
 
 /// Runs OCI containers, each in a virtual machine of its own.
 #[derive(Debug, Parser)]
 #[command(
     name = "husk",
-    version,
+    version = VERSION,
     disable_version_flag = true,
     arg_required_else_help = true
 )]
@@ -37,6 +40,9 @@ pub(crate) struct GlobalArgs {
     /// Accepted for compatibility: guest cgroups need no systemd
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
+    /// Print the version
+    #[arg(long, short = 'v', action = ArgAction::Version)]
+    version: Option<bool>,
     /// Accepted for compatibility
     #[arg(long, value_name = "VALUE", hide = true)]
     pub(crate) rootless: Option<String>,

@@ -22,11 +22,12 @@ use crate::agent_client::{AgentClient, AgentError};
 use crate::monitor::Signals;
 use crate::process::ProcessRef;
 
-/// Name of the vsock device's unix socket in the state directory.
-pub(crate) const SOCKET: &str = "vsock";
+/// Name of the vsock device's unix socket in the state directory. Short: a socket's path has at most 107 bytes, and
+/// Docker's state directories take 98 of them.
+pub(crate) const SOCKET: &str = "v";
 
-/// Longest time from the machine's start to the agent's call. A slow machine under load needs a fraction of it.
-const BOOT_LIMIT: Duration = Duration::from_secs(60);
+/// Longest time from the machine's start to the agent's call. An emulated machine under load needs half of it.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest time that a guest gets to power off before its machine is killed.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(5);

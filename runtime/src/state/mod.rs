@@ -5,7 +5,7 @@
 //! <root>/<id>/state.json    Record: who serves the container, and how far it has come (this module)
 //!             exit.json     how its first process ended; written by the monitor (this module)
 //!             sandbox.json  config of the virtual machine        vmm.log      what husk-vmm says
-//!             vsock         socket to the guest                  console.log  the guest's serial port
+//!             v, v_1026     sockets to and from the guest        console.log  the guest's serial port
 //! ```
 
 mod dir;
