@@ -26,7 +26,7 @@ pub(crate) struct UnknownCompression(String);
 
 impl Compression {
     /// What boots in the fewest instructions (`kernel/README.md`, "The initrd") within the size that is allowed.
-    pub(crate) const DEFAULT_NAME: &'static str = "none";
+    pub(crate) const DEFAULT_NAME: &'static str = "lz4";
 
     /// Compresses `data` into `sink`. The result is the same every time.
     pub(crate) fn write(self, data: &[u8], mut sink: impl Write) -> io::Result<()> {
