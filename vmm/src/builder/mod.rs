@@ -170,7 +170,8 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
     let mut devices = devices::create(spec.devices, connections, windows, &buses)?;
     let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
     // All is open that is opened by name.
-    shares::enter(&devices.layout).map_err(BuildError::Shares)?;
+    // The sources are closed with it: each would be a way back to the host's files.
+    shares::enter(&std::mem::take(&mut devices.layout)).map_err(BuildError::Shares)?;
     for socket in &mut devices.sockets {
         socket.moved_to(shares::VSOCK);
     }
