@@ -9,7 +9,7 @@ use crate::event_loop::{Interest, Poller};
 use crate::virtio::device::VirtioDevice;
 use crate::virtio::mock::{Descriptor, Driver, UPPER, activate, memory};
 use crate::virtio::vsock::Vsock;
-use crate::virtio::vsock::packet::{HEADER_LEN, HOST_CID, Header, Operation, STREAM};
+use crate::virtio::vsock::packet::{HEADER_LEN, HEADER_SIZE, HOST_CID, Header, Operation, STREAM};
 
 pub(super) const CID: u64 = 3;
 /// As Linux has them: a page less what it needs itself.
@@ -144,7 +144,7 @@ impl Guest {
         let address = TX_BASE + self.sent % TX_SLOTS * TX_SLOT;
         self.sent += 1;
         self.tx.write(address, &header.bytes());
-        let mut chain = vec![Descriptor::readable(address, HEADER_LEN as u32)];
+        let mut chain = vec![Descriptor::readable(address, HEADER_SIZE)];
         if !payload.is_empty() {
             let address = address + HEADER_LEN as u64;
             self.tx.write(address, payload);

@@ -89,9 +89,12 @@ fn another_socket_type_is_reset_with_that_type() {
     check_service(&mut guest);
 }
 
+/// A packet that breaks the protocol.
+type Breach = fn(&Peer) -> (Header, Vec<u8>);
+
 #[test]
 fn each_breach_of_the_protocol_resets_only_its_connection() {
-    let breaches: [(&str, fn(&Peer) -> (Header, Vec<u8>)); 6] = [
+    let breaches: [(&str, Breach); 6] = [
         ("request twice", |peer| {
             (peer.header(Operation::Request), Vec::new())
         }),
