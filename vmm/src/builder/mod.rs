@@ -44,6 +44,18 @@ pub(crate) enum BuildError {
         #[source]
         source: vm_memory::mmap::FromRangesError,
     },
+    /// A part of guest memory could not be had.
+    #[error("cannot map {bytes} bytes of guest memory")]
+    Mapping {
+        /// How much was wanted.
+        bytes: usize,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Guest memory is not what it should be.
+    #[error("guest memory has regions that overlap")]
+    Regions(#[source] vm_memory::GuestRegionCollectionError),
     /// The memfd behind it could not be made.
     #[error("cannot make the file behind guest memory")]
     MemoryFile(#[source] io::Error),
