@@ -40,6 +40,9 @@ pub(crate) struct Build {
     /// Compile quickly instead of well; for development, never for measurements
     #[arg(long)]
     pub(crate) debug: bool,
+    /// Build nothing and take what is installed in target/husk
+    #[arg(long, conflicts_with_all = ["debug", "kernel"])]
+    pub(crate) installed: bool,
     /// Install this vmlinux instead of building husk's own
     #[arg(long, value_name = "FILE")]
     pub(crate) kernel: Option<PathBuf>,
@@ -47,6 +50,19 @@ pub(crate) struct Build {
 
 /// Builds and installs everything.
 pub(crate) fn run(build: &Build) -> Result<()> {
+    if build.installed {
+        let missing = [
+            bin("husk"),
+            bin("husk-vmm"),
+            share("vmlinux"),
+            share("initrd.img"),
+        ]
+        .into_iter()
+        .find(|file| !file.exists());
+        return missing.map_or(Ok(()), |file| {
+            bail!("{} is not installed: run cargo xtask build", file.display())
+        });
+    }
     packages::ensure_installed(TOOLS)?;
     let packages = PROGRAMS
         .iter()

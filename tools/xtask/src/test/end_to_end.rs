@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Test;
 use super::tally::Tally;
-use crate::build::{self, Build};
+use crate::build;
 use crate::run::{Place, place};
 use crate::testbed::{self, Testbed};
 use crate::{command, paths};
@@ -23,7 +23,7 @@ const FIXTURES: &str = "target/husk-tests";
 
 /// Builds everything, runs the tests and counts.
 pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
-    build::run(&Build::default())?;
+    build::run(&test.build)?;
     let dir = paths::workspace().join(FIXTURES);
     prepare(&dir)?;
     let results = dir.join("results");

@@ -14,7 +14,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use self::tally::Tally;
-use crate::{build, house, packages, paths};
+use crate::build::{self, Build};
+use crate::{house, packages, paths};
 
 /// Format, lints, unit tests and house rules, then the end-to-end tests: on KVM where it is usable and fast, otherwise in the
 /// testbed. The last line says how many passed and failed.
@@ -29,6 +30,8 @@ pub(crate) struct Test {
     /// Leave out the end-to-end tests, for which everything has to be built
     #[arg(long)]
     quick: bool,
+    #[command(flatten)]
+    build: Build,
     /// Run only the tests whose name contains this, and no lints
     filter: Option<String>,
 }
