@@ -13,7 +13,7 @@ mod regs;
 mod start;
 
 pub(crate) use acpi::write_tables;
-pub(crate) use image::{ImageError, KernelImage, Segment};
+pub(crate) use image::{ImageError, KernelImage};
 pub(crate) use ioapic::IoApic;
 pub(crate) use layout::{
     ACPI_PORT, ECAM_BASE, ECAM_SIZE, EVENT_PIN, IOAPIC_BASE, IOAPIC_SIZE, KEYBOARD_PORT, MMIO32,
