@@ -2,7 +2,9 @@
 
 use std::io;
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use rustix::process::{
+    DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
+};
 use rustix::thread::{
     CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
@@ -22,9 +24,12 @@ pub(crate) fn process() -> Result<(), ConfineError> {
         maximum: Some(0),
     };
     setrlimit(Resource::Core, core).map_err(attribute("the limit on core dumps"))?;
+    // Never more than was allowed: raising the hard limit is a privilege.
+    let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(MAX_FILES);
+    let files = Some(MAX_FILES.min(allowed));
     let files = Rlimit {
-        current: Some(MAX_FILES),
-        maximum: Some(MAX_FILES),
+        current: files,
+        maximum: files,
     };
     setrlimit(Resource::Nofile, files).map_err(attribute("the limit on open files"))?;
     lock_secure_bits()

@@ -27,14 +27,12 @@ pub(crate) enum KvmError {
     /// It stopped at guest kernel code that real virtualization hardware runs.
     #[error(
         "this host's KVM cannot run guest kernels: it stopped with an internal error \
-         (suberror {suberror}) at guest instruction pointer {rip:#x}; use a host with hardware virtualization \
+         (suberror {suberror}); use a host with hardware virtualization \
          (developers: cargo xtask testbed)"
     )]
     CannotRunKernels {
         /// `kvm_run.internal.suberror`.
         suberror: u32,
-        /// Where the guest was.
-        rip: u64,
     },
     /// A call failed.
     #[error("{call} failed")]

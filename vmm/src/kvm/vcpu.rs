@@ -124,12 +124,11 @@ impl Vcpu {
 
     /// What is known about an [`Exit::InternalError`] that has just happened.
     pub(crate) fn internal_error(&mut self) -> KvmError {
-        let rip = self.fd.get_regs().map_or(0, |regs| regs.rip);
         let run = self.fd.get_kvm_run();
         #[expect(unsafe_code, reason = "kvm_run is a union")]
         // SAFETY: every bit pattern is a number, and an internal error fills this variant.
         let suberror = unsafe { run.__bindgen_anon_1.internal.suberror };
-        KvmError::CannotRunKernels { suberror, rip }
+        KvmError::CannotRunKernels { suberror }
     }
 
     /// Tells the guest's clock that the processor was stopped, so that its watchdogs stay calm.
