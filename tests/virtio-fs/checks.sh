@@ -101,7 +101,7 @@ PY
 }
 pjdfstest() {
     rm -rf pjd; mkdir pjd
-    "$bin/pjdfstest" -c "$bin/pjdfstest.toml" -p "$dir/pjd" | sed 's/\x1b\[[0-9;]*m//g' > "$dir/../pjdfstest-$where.log"
+    "$bin/pjdfstest" -c "$bin/pjdfstest.toml" -p "$dir/pjd" | sed -u "s/\x1b\[[0-9;]*m//g" > "$dir/../pjdfstest-$where.log"
     # Which tests fail is compared by run.sh.
     awk '/::/ && NF == 2 { print $1, $2 }' "$dir/../pjdfstest-$where.log" | sort > "$dir/../pjdfstest-$where.txt"
     grep '^Summary' "$dir/../pjdfstest-$where.log"
