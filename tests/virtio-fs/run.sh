@@ -8,6 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 vmm=${HUSK_VMM:-/usr/local/bin/husk-vmm} kernel=${KERNEL:-/usr/local/share/husk/vmlinux} tools=${TOOLS:?}
 work=$(mktemp -d /var/tmp/husk-fs.XXXXXX)
 trap 'rm -rf "$work"' EXIT
+chmod 755 "$work" # pjdfstest goes through it as other users, too
 mkdir -p "$work"/{data/bin,host/bin,initrd/bin}
 cp "$here/checks.sh" "$work/data/"; cp "$here/checks.sh" "$work/host/"
 for side in data host; do cp "$tools"/fsx "$tools"/pjdfstest "$here/pjdfstest.toml" "$work/$side/bin/"
