@@ -1,6 +1,6 @@
 //! The end-to-end tests: compiled here, run where husk can run, all in one boot of L1.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 use super::Test;
 use super::tally::Tally;
 use crate::build;
+use crate::progress::Step;
 use crate::run::{Place, place};
 use crate::testbed::{self, Testbed};
 use crate::{command, paths};
@@ -25,6 +26,7 @@ const FIXTURES: &str = "target/husk-tests";
 pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     build::run(&test.build)?;
     let dir = paths::workspace().join(FIXTURES);
+    let _lock = lock(&dir)?;
     prepare(&dir)?;
     let results = dir.join("results");
     let mut arguments = vec!["sh".to_owned(), dir.join("run.sh").display().to_string()];
@@ -51,6 +53,18 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
         "they ended with status {status}; see above"
     );
     Ok(())
+}
+
+/// Holds the directory against another run, which would empty it under a testbed that uses it.
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.with_extension("lock");
+    let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    if file.try_lock().is_err() {
+        let step = Step::start("waiting for another run of the end-to-end tests");
+        file.lock().context("cannot lock the end-to-end tests")?;
+        step.done("");
+    }
+    Ok(file)
 }
 
 /// Puts the test programs and their runner into an empty directory.
