@@ -5,6 +5,8 @@ use std::io::Read;
 use std::path::Path;
 
 use protocol::sandbox::{MAX_CONFIG, SandboxConfig};
+use serde::de::Error as _;
+use serde_json::{Error, Value};
 
 use super::ConfigError;
 
@@ -37,14 +39,41 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<SandboxConfig, (String, serde_json::Error)> {
+fn parse(bytes: &[u8]) -> Result<SandboxConfig, (String, Error)> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let config = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| (error.path().to_string(), error.into_inner()))?;
     deserializer
         .end()
         .map_err(|error| ("after the end".to_owned(), error))?;
-    Ok(config)
+    match list_for_object(bytes, &config) {
+        Ok(None) => Ok(config),
+        Ok(Some(key)) => Err((key, Error::custom("invalid type: list, expected an object"))),
+        Err(error) => Err((String::new(), error)),
+    }
+}
+
+/// Where the text has a list in place of an object, which serde takes for the object's values in order.
+fn list_for_object(text: &[u8], config: &SandboxConfig) -> Result<Option<String>, Error> {
+    let given: Value = serde_json::from_slice(text)?;
+    Ok(differing_shape(&given, &serde_json::to_value(config)?, ""))
+}
+
+fn differing_shape(given: &Value, meant: &Value, key: &str) -> Option<String> {
+    match (given, meant) {
+        (Value::Array(_), Value::Object(_)) => Some(key.to_owned()),
+        (Value::Array(given), Value::Array(meant)) => {
+            let mut pairs = given.iter().zip(meant).enumerate();
+            pairs.find_map(|(at, (given, meant))| {
+                differing_shape(given, meant, &format!("{key}[{at}]"))
+            })
+        }
+        (Value::Object(given), Value::Object(meant)) => given.iter().find_map(|(name, given)| {
+            let dot = if key.is_empty() { "" } else { "." };
+            differing_shape(given, meant.get(name)?, &format!("{key}{dot}{name}"))
+        }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +116,15 @@ mod tests {
                 "duplicate field `path`",
             ),
             (r#"{"boot": {"kernel": "/k"}} {}"#, "trailing characters"),
+            (r#"{"boot": ["/k"]}"#, "boot: invalid type: list"),
+            (
+                r#"{"boot": {"kernel": "/k"}, "memory": []}"#,
+                "memory: invalid type: list",
+            ),
+            (
+                r#"{"boot": {"kernel": "/k"}, "devices": [{"type": "console", "output": []}]}"#,
+                "devices[0]",
+            ),
             ("", "EOF"),
         ] {
             let error = refused(text);
