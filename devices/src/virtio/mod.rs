@@ -7,13 +7,6 @@ pub mod blk;
 pub mod chain;
 pub mod console;
 pub mod device;
-#[cfg_attr(
-    not(any(test, fuzzing)),
-    expect(
-        clippy::arithmetic_side_effects,
-        reason = "constants are added to lengths that were checked against the chain"
-    )
-)]
 pub mod fs;
 #[cfg(any(test, fuzzing))]
 pub mod mock;

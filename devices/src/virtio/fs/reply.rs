@@ -10,7 +10,7 @@ use crate::virtio::queue::Chain;
 
 /// Writes an error. Returns the reply's length, 0 if the guest left no room for one.
 pub(super) fn error(chain: &Chain, unique: u64, errno: i32) -> u32 {
-    send(chain, unique, -errno, &[])
+    send(chain, unique, errno.saturating_neg(), &[])
 }
 
 /// Writes a success with `body`.
@@ -19,8 +19,7 @@ pub(super) fn success(chain: &Chain, unique: u64, body: &[u8]) -> u32 {
 }
 
 fn send(chain: &Chain, unique: u64, error: i32, body: &[u8]) -> u32 {
-    let total = REPLY_HEADER + body.len();
-    let Ok(len) = u32::try_from(total) else {
+    let Ok(len) = u32::try_from(REPLY_HEADER.saturating_add(body.len())) else {
         return 0;
     };
     if chain.writable_len() < u64::from(len) {
@@ -37,6 +36,9 @@ const FLAGS: usize = offset_of!(EntryOut, attr) + offset_of!(Attr, flags);
 const MODE: usize = offset_of!(EntryOut, attr) + offset_of!(Attr, mode);
 const ENTRY: usize = size_of::<EntryOut>();
 const DIRENT: usize = size_of::<Dirent>();
+/// Offset of the name's length, and length without the name, of one entry in a `READDIRPLUS` reply.
+const NAME_LENGTH: usize = ENTRY + offset_of!(Dirent, namelen);
+const LISTED: usize = ENTRY + DIRENT;
 
 /// Tells the guest that the directory of a successful `LOOKUP` reply is a mount of its own, so that it gets a device number of
 /// its own: inode numbers of two shares may be the same, and programs take two files with both numbers alike for one.
@@ -52,19 +54,20 @@ pub(super) fn mark_submount(chain: &Chain) {
 pub(super) fn mark_submounts(chain: &Chain, len: u32) {
     let reply = Written::of(chain);
     let mut at = REPLY_HEADER;
-    while at.saturating_add(ENTRY + DIRENT) <= len as usize {
+    while at.saturating_add(LISTED) <= len as usize {
         mark_entry(chain, &reply, at);
-        let name = reply.u32_at(at + ENTRY + offset_of!(Dirent, namelen));
+        let name = reply.u32_at(at.saturating_add(NAME_LENGTH));
         let padded = name.unwrap_or(u32::MAX).saturating_add(7) & !7;
-        at = at.saturating_add(ENTRY + DIRENT + padded as usize);
+        at = at.saturating_add(LISTED).saturating_add(padded as usize);
     }
 }
 
 fn mark_entry(chain: &Chain, reply: &Written<'_>, at: usize) {
-    let directory = reply.u32_at(at + MODE).map(|mode| mode & libc::S_IFMT) == Some(libc::S_IFDIR);
-    if directory {
+    let mode = reply.u32_at(at.saturating_add(MODE));
+    if mode.map(|mode| mode & libc::S_IFMT) == Some(libc::S_IFDIR) {
+        let flags = at.saturating_add(FLAGS) as u64;
         // A guest that took its buffer away hears nothing of submounts.
-        drop(chain.write_at((at + FLAGS) as u64, ATTR_SUBMOUNT.as_slice()));
+        drop(chain.write_at(flags, ATTR_SUBMOUNT.as_slice()));
     }
 }
 
@@ -79,21 +82,20 @@ impl<'a> Written<'a> {
         Self { slices }
     }
 
-    fn u32_at(&self, mut at: usize) -> Option<u32> {
+    fn u32_at(&self, at: usize) -> Option<u32> {
         let mut bytes = [0; 4];
-        for byte in &mut bytes {
-            *byte = self.byte_at(at)?;
-            at += 1;
+        for (offset, byte) in bytes.iter_mut().enumerate() {
+            *byte = self.byte_at(at.checked_add(offset)?)?;
         }
         Some(u32::from_ne_bytes(bytes))
     }
 
     fn byte_at(&self, mut at: usize) -> Option<u8> {
         for slice in &self.slices {
-            if at < slice.len() {
-                return slice.read_obj(at).ok();
+            match at.checked_sub(slice.len()) {
+                Some(beyond) => at = beyond,
+                None => return slice.read_obj(at).ok(),
             }
-            at -= slice.len();
         }
         None
     }

@@ -8,10 +8,10 @@
 use std::mem::size_of;
 
 use fuse_backend_rs::abi::fuse_abi::{
-    AttrOut, BatchForgetIn, CreateIn, EntryOut, FallocateIn, FlushIn, ForgetIn, ForgetOne, FsyncIn,
-    GetattrIn, GetxattrIn, InHeader, InitIn, InterruptIn, Kstatfs, LinkIn, LseekIn, LseekOut,
-    MkdirIn, MknodIn, Opcode, OpenIn, OpenOut, OutHeader, ReadIn, ReleaseIn, Rename2In, RenameIn,
-    SetattrIn, SetxattrIn, WriteIn, WriteOut,
+    AttrOut, BatchForgetIn, CreateIn, EntryOut, FATTR_FH, FallocateIn, FlushIn, ForgetIn,
+    ForgetOne, FsyncIn, GetattrIn, GetxattrIn, InHeader, InitIn, InterruptIn, Kstatfs, LinkIn,
+    LseekIn, LseekOut, MkdirIn, MknodIn, Opcode, OpenIn, OpenOut, OutHeader, ReadIn, ReleaseIn,
+    Rename2In, RenameIn, SetattrIn, SetattrValid, SetxattrIn, WriteIn, WriteOut,
 };
 use vm_memory::ByteValued;
 
@@ -81,6 +81,19 @@ struct Shape {
     tail: Tail,
     /// Least room for the body of a successful reply; `None` where there is no reply.
     reply: Option<usize>,
+}
+
+impl Shape {
+    /// Length of header and fixed part: constants of the table, a hundred bytes or so.
+    const fn least(&self) -> usize {
+        HEADER.saturating_add(self.fixed)
+    }
+
+    /// Least room for a whole successful reply.
+    fn room(&self) -> usize {
+        self.reply
+            .map_or(0, |body| REPLY_HEADER.saturating_add(body))
+    }
 }
 
 const fn shape(opcode: Opcode, fixed: usize, tail: Tail, reply: usize) -> Shape {
@@ -221,12 +234,11 @@ impl Request {
 
     fn check(chain: &Chain, header: InHeader, shape: &Shape) -> Result<Self, i32> {
         let len = header.len as usize;
-        let least = HEADER + shape.fixed;
+        let least = shape.least();
         if len < least || len as u64 > chain.readable_len() {
             return Err(libc::EINVAL);
         }
-        let room = shape.reply.map_or(0, |body| REPLY_HEADER + body);
-        if (room as u64) > chain.writable_len() {
+        if (shape.room() as u64) > chain.writable_len() {
             return Err(libc::EINVAL);
         }
         let copied = if shape.tail == Tail::Data { least } else { len };
@@ -254,7 +266,7 @@ impl Request {
     }
 
     fn check_tail(&self, shape: &Shape, len: usize) -> Result<(), i32> {
-        let start = HEADER + shape.fixed;
+        let start = shape.least();
         let tail = self.bytes.get(start..).unwrap_or_default();
         match shape.tail {
             Tail::Empty if tail.is_empty() => Ok(()),
@@ -280,11 +292,11 @@ impl Request {
             Tail::Forgets => {
                 let BatchForgetIn { count, .. } = self.fixed()?;
                 at_most(count, MAX_FORGETS)?;
-                same_len(count, tail.len() / size_of::<ForgetOne>())
+                same_len(count, tail.chunks_exact(size_of::<ForgetOne>()).len())
             }
             Tail::Data => {
                 let WriteIn { size, .. } = self.fixed()?;
-                same_len(size, len - start).and(at_most(size, MAX_IO))
+                same_len(size, len.saturating_sub(start)).and(at_most(size, MAX_IO))
             }
         }
     }
@@ -296,6 +308,13 @@ impl Request {
                 self.change(|open: &mut OpenIn| open.flags &= OPEN_FLAGS & !creating())
             }
             Opcode::Create => self.change(|create: &mut CreateIn| create.flags &= OPEN_FLAGS),
+            // A change of mode goes to the inode: the server has a system call of its own for open files, for which its thread
+            // needs no permission then. Guest kernels name an open file only where they change its size.
+            Opcode::Setattr => self.change(|set: &mut SetattrIn| {
+                if set.valid & SetattrValid::MODE.bits() != 0 {
+                    set.valid &= !FATTR_FH;
+                }
+            }),
             Opcode::Read => self.change(|read: &mut ReadIn| {
                 read.flags &= OPEN_FLAGS;
                 read.size = read.size.min(MAX_IO);

@@ -81,6 +81,9 @@ impl Options {
     }
 }
 
+/// Where the data of a write begins.
+const WRITE_HEADERS: usize = HEADER + size_of::<WriteIn>();
+
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Outcome {
@@ -196,9 +199,7 @@ impl FsServer {
         let header = Context::from(&request.header);
         let mut whole =
             Reader::from_descriptor_chain(chain.memory(), chain.raw()).map_err(|_| libc::EFAULT)?;
-        let data = whole
-            .split_at(HEADER + size_of::<WriteIn>())
-            .map_err(|_| libc::EINVAL)?;
+        let data = whole.split_at(WRITE_HEADERS).map_err(|_| libc::EINVAL)?;
         let count = self
             .fs
             .write(

@@ -4,9 +4,9 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 
 use fuse_backend_rs::abi::fuse_abi::{
-    ATTR_SUBMOUNT, AttrOut, CreateIn, Dirent, EntryOut, FallocateIn, ForgetIn, FsOptions, FsyncIn,
-    GetattrIn, GetxattrIn, GetxattrOut, LinkIn, MkdirIn, MknodIn, Opcode, OpenIn, OpenOut, ROOT_ID,
-    ReadIn, ReleaseIn, Rename2In, SetattrIn, SetxattrIn, WriteOut,
+    ATTR_SUBMOUNT, AttrOut, CreateIn, Dirent, EntryOut, FATTR_FH, FallocateIn, ForgetIn, FsOptions,
+    FsyncIn, GetattrIn, GetxattrIn, GetxattrOut, LinkIn, MkdirIn, MknodIn, Opcode, OpenIn, OpenOut,
+    ROOT_ID, ReadIn, ReleaseIn, Rename2In, SetattrIn, SetxattrIn, WriteOut,
 };
 use vm_memory::ByteValued;
 
@@ -329,6 +329,22 @@ fn times_modes_and_owners_are_set() {
     assert_eq!((out.attr.uid, out.attr.gid), (7, 8));
     assert_eq!((out.attr.mtime, out.attr.mtimensec), (1_000_000, 5));
     assert_eq!(out.attr.mode, libc::S_IFREG | 0o604);
+    let by_handle = SetattrIn {
+        valid: 1 | FATTR_FH,
+        mode: libc::S_IFREG | 0o600,
+        fh: 12345,
+        ..SetattrIn::default()
+    };
+    let out: AttrOut = decode(
+        &guest
+            .ask(Opcode::Setattr, node, by_handle.as_slice())
+            .unwrap(),
+    );
+    assert_eq!(
+        out.attr.mode,
+        libc::S_IFREG | 0o600,
+        "a mode goes to the inode, not to an open file"
+    );
 }
 
 #[test]
