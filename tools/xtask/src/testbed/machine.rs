@@ -40,7 +40,7 @@ pub(super) fn start(testbed: &Testbed, image: &Image, tags: &[&str], dir: &Path)
     qemu.args(ports(dir));
     qemu.arg("-kernel").arg(&image.kernel);
     qemu.arg("-append").arg(format!(
-        "console=ttyS0 quiet root=/dev/nvme0n1 rw init={INIT_PATH} intel_iommu=on reboot=t panic=-1"
+        "console=ttyS0 quiet root=/dev/nvme0n1 rw init={INIT_PATH} intel_iommu=on reboot=t panic=-1 no_timer_check"
     ));
     qemu.stdin(Stdio::null())
         .stdout(log.try_clone()?)
