@@ -128,6 +128,25 @@ mod tests {
     }
 
     #[test]
+    fn the_fs_thread_stays_within_its_count() {
+        let allowed = calls(ThreadKind::Fs);
+        assert!(allowed.len() <= 50, "{}", allowed.len());
+        for call in [
+            libc::SYS_open,
+            libc::SYS_open_by_handle_at,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_sendmsg,
+            libc::SYS_tgkill,
+            libc::SYS_chroot,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+        ] {
+            assert!(!allowed.contains(&call), "fs allows {call}");
+        }
+    }
+
+    #[test]
     fn a_call_that_is_not_listed_kills() {
         // In a child, since the whole process dies.
         // SAFETY: the child makes only async-signal-safe calls and the allocations of a single-threaded copy.

@@ -4,6 +4,8 @@
     reason = "unshare can part a thread from what others share with it"
 )]
 
+use std::hash::RandomState;
+use std::hint::black_box;
 use std::io;
 
 use rustix::io::Errno;
@@ -19,7 +21,10 @@ use rustix::thread::{
 /// - Capabilities that stay while it acts under a user's id. The guest's kernel has checked what the user may do, with all
 ///   the groups that the user is in; the protocol tells the server of one only, so that the host's kernel would refuse too much.
 ///   Without `CAP_SETPCAP` (a VMM that is not root) there is no capability to keep, and ids are not changed either.
+/// - The random keys of its hash tables, which the standard library draws once a thread: the server's sets of capabilities are such
+///   tables, and the first may be made for a guest's write, when `getrandom` is no longer among the thread's calls.
 pub fn prepare_thread() -> io::Result<()> {
+    black_box(RandomState::new());
     // SAFETY: the new thread has not used its root, working directory or umask, and no other thread relies on changes by it.
     unsafe { unshare_unsafe(UnshareFlags::FS) }?;
     let bits = capabilities_secure_bits()? | CapabilitiesSecureBits::NO_SETUID_FIXUP;
