@@ -4,6 +4,7 @@
 //! wrapped in [`leaks::Watch`], so that a test that passes has also left nothing behind.
 
 pub mod bundle;
+pub mod debian_guest;
 pub mod husk;
 pub mod leaks;
 pub mod machine;
