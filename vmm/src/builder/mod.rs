@@ -20,7 +20,7 @@ use ::devices::pci::root::RootError;
 use ::devices::virtio::fs::FsError;
 use ::devices::virtio::pci::TransportError;
 use ::devices::virtio::worker::WorkerError;
-use vm_memory::GuestMemoryError;
+use vm_memory::{GuestAddressSpace, GuestMemoryError};
 
 use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
 use crate::config::VmSpec;
@@ -35,6 +35,9 @@ pub(crate) enum BuildError {
     /// KVM refused something.
     #[error("cannot set up the virtual machine")]
     Kvm(#[from] KvmError),
+    /// KVM cannot run guest kernels.
+    #[error(transparent)]
+    Probe(#[from] arch::ProbeError),
     /// Guest memory could not be had.
     #[error("cannot map {bytes} bytes of guest memory")]
     Memory {
@@ -180,7 +183,7 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
     };
     let windows = bar_windows(mmio64, template.address_bits());
     let mut devices = devices::create(spec.devices, connections, windows, &buses)?;
-    let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
+    let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry, &memory.memory())?;
     // All is open that is opened by name.
     // The sources are closed with it: each would be a way back to the host's files.
     shares::enter(&std::mem::take(&mut devices.layout)).map_err(BuildError::Shares)?;

@@ -90,6 +90,11 @@ impl Vcpu {
             .map_err(KvmError::call("KVM_SET_SREGS"))
     }
 
+    /// The general registers.
+    pub(crate) fn regs(&self) -> Result<kvm_regs> {
+        self.fd.get_regs().map_err(KvmError::call("KVM_GET_REGS"))
+    }
+
     /// Sets the general registers.
     pub(crate) fn set_regs(&self, regs: &kvm_regs) -> Result<()> {
         self.fd
@@ -120,6 +125,14 @@ impl Vcpu {
             Err(error) if matches!(error.errno(), libc::EINTR | libc::EAGAIN) => Exit::Kicked,
             Err(error) => Exit::Failed(KvmError::call("KVM_RUN")(error)),
         }
+    }
+
+    /// Lets KVM finish the instruction that led to the last exit, without running the next.
+    pub(crate) fn complete_access(&mut self) {
+        self.fd.set_kvm_immediate_exit(1);
+        // Comes back at once, which is an error to the call.
+        drop(self.run());
+        self.clear_kick();
     }
 
     /// What is known about an [`Exit::InternalError`] that has just happened.

@@ -7,6 +7,7 @@ mod image;
 mod ioapic;
 mod layout;
 mod msrs;
+mod probe;
 mod processor;
 mod pvh;
 mod regs;
@@ -19,5 +20,6 @@ pub(crate) use layout::{
     ACPI_PORT, ECAM_BASE, ECAM_SIZE, EVENT_PIN, IOAPIC_BASE, IOAPIC_SIZE, KEYBOARD_PORT, MMIO32,
     PANIC_PORT, SERIAL_PIN, SERIAL_PORT, initrd_address, low_memory_end, mmio64, ram_ranges,
 };
+pub(crate) use probe::{ProbeError, probe};
 pub(crate) use processor::CpuTemplate;
 pub(crate) use start::{BootInfo, Entry, write_boot_data};
