@@ -12,8 +12,9 @@ use rustix::thread::{
 
 use super::{ConfineError, ThreadKind};
 
-/// Most file descriptors: the fs server's cache of open files is the only large user.
-const MAX_FILES: u64 = 65_536;
+/// Most file descriptors, if the hard limit allows so many. The fs server is the only large user: it holds one for every file that
+/// the guest's kernel remembers, so that this is also the bound of what a guest can make it remember.
+const MAX_FILES: u64 = 1 << 20;
 
 /// Gives up what no thread needs. Called once, before any further thread exists, since these attributes are inherited.
 pub(crate) fn process() -> Result<(), ConfineError> {
@@ -35,8 +36,9 @@ pub(crate) fn process() -> Result<(), ConfineError> {
     lock_secure_bits()
 }
 
-/// Becoming or executing as user 0 gains nothing, for ever. (The fs thread changes user for each request, and relies on the
-/// other half of the rule: its effective capabilities vanish while it is somebody else.)
+/// Becoming or executing as user 0 gains nothing, for ever. Losing capabilities by becoming somebody else is left as it is, for
+/// all threads but the one that serves files: it sets `NO_SETUID_FIXUP` for itself, since it keeps them while it acts under the
+/// id of a guest's user (`devices::virtio::fs::prepare_thread`).
 fn lock_secure_bits() -> Result<(), ConfineError> {
     let bits = CapabilitiesSecureBits::NO_ROOT
         | CapabilitiesSecureBits::NO_ROOT_LOCKED
