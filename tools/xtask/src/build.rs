@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 
 use crate::packages::{self, Tool};
-use crate::paths;
+use crate::{manual, paths};
 
 /// What the build needs besides Rust. The kernel's own needs are in `kernel.rs`.
 pub(crate) const TOOLS: &[Tool] = &[
@@ -34,7 +34,7 @@ const PROGRAMS: [(&str, &str); 3] = [
 /// The guest's programs are static; naming the target keeps its flags away from build scripts and from everything else.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 
-/// Build all programs, the kernel and the initrd, and install them to target/husk (bin/ and share/husk/).
+/// Build all programs, the kernel and the initrd, and install them to target/husk (bin/ and share/: husk/, manual pages, shell completion).
 #[derive(Args, Default)]
 pub(crate) struct Build {
     /// Compile quickly instead of well; for development, never for measurements
@@ -85,6 +85,7 @@ pub(crate) fn run(build: &Build) -> Result<()> {
     install(&kernel, &share("vmlinux"), 0o644)?;
     let agent = target.join("husk-agent");
     static_program("agent", "husk-agent", &agent)?;
+    manual::install(&paths::prefix().join("share"))?;
     initrd(&agent)
 }
 

@@ -11,6 +11,7 @@ mod command;
 mod doctor;
 mod house;
 mod kernel;
+mod manual;
 mod packages;
 mod paths;
 mod progress;
