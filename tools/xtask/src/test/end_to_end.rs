@@ -7,8 +7,8 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
-use super::Test;
 use super::tally::Tally;
+use super::{Test, suites};
 use crate::build;
 use crate::progress::Step;
 use crate::run::{Place, place};
@@ -28,6 +28,9 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     let dir = paths::workspace().join(FIXTURES);
     let _lock = lock(&dir)?;
     prepare(&dir)?;
+    if test.all {
+        suites::install(&dir.join("tools"))?;
+    }
     let results = dir.join("results");
     let mut arguments = vec!["sh".to_owned(), dir.join("run.sh").display().to_string()];
     // One at a time: the check for leaks looks at the whole machine.

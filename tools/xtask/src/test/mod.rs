@@ -5,6 +5,7 @@
 )]
 
 mod end_to_end;
+mod suites;
 mod tally;
 
 use std::io::{BufRead, BufReader, Write};
