@@ -9,6 +9,7 @@ mod vcpus;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+use std::thread;
 
 use ::devices::bus::{Bus, BusError};
 use ::devices::irq::MsiRouter;
@@ -20,11 +21,15 @@ use ::devices::pci::root::RootError;
 use ::devices::virtio::fs::FsError;
 use ::devices::virtio::pci::TransportError;
 use ::devices::virtio::worker::WorkerError;
+<<<<<<< HEAD
 use vm_memory::{GuestAddressSpace, GuestMemoryError};
+=======
+use vm_memory::{GuestMemoryError, GuestMemoryMmap};
+>>>>>>> 11a4ef8 (wip)
 
 use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
 use crate::config::VmSpec;
-use crate::kvm::{Host, KvmError, Vcpu};
+use crate::kvm::{Host, KvmError, Vcpu, Vm};
 use crate::run::Control;
 use crate::shares::{self, ShareError};
 pub(crate) use devices::{DeviceWorker, Devices};
@@ -62,6 +67,9 @@ pub(crate) enum BuildError {
     /// The memfd behind it could not be made.
     #[error("cannot make the file behind guest memory")]
     MemoryFile(#[source] io::Error),
+    /// There is no thread to read the kernel.
+    #[error("cannot start the thread that reads the kernel")]
+    Loader(#[source] io::Error),
     /// The kernel or initrd could not be put into guest memory.
     #[error("cannot load the {what}")]
     Load {
@@ -150,10 +158,7 @@ pub(crate) struct Machine {
 /// Builds the machine that `spec` describes. It reports its end to `control`.
 pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildError> {
     let host = Host::open()?;
-    let vm = host.create_vm()?;
-    let memory = memory::allocate(spec.ram, spec.shared_memory)?;
-    kernel::load(&memory, &spec)?;
-    vm.map_memory(&memory)?;
+    let (vm, memory) = loaded(&host, &spec)?;
 
     let mut template = CpuTemplate::new(&host, spec.vcpus)?;
     vm.filter_msrs(&template.msr_filter())?;
@@ -198,6 +203,25 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
         acpi: platform.acpi,
         serial_input: platform.serial_input,
     })
+}
+
+/// The machine, with its memory and the kernel in that. KVM waits for a grace period of the host's kernel as it makes a machine,
+/// about as long as it takes to read a guest's kernel: so both are done side by side.
+fn loaded(host: &Host, spec: &VmSpec) -> Result<(Vm, GuestMemoryMmap), BuildError> {
+    let memory = memory::allocate(spec.ram, spec.shared_memory)?;
+    let vm = thread::scope(|scope| {
+        let loader = thread::Builder::new()
+            .name("loader".into())
+            .spawn_scoped(scope, || kernel::load(&memory, spec))
+            .map_err(BuildError::Loader)?;
+        let vm = host.create_vm();
+        loader
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        vm.map_err(BuildError::from)
+    })?;
+    vm.map_memory(&memory)?;
+    Ok((vm, memory))
 }
 
 fn interrupt_controller(router: &dyn MsiRouter, buses: &Buses) -> Result<Arc<IoApic>, BuildError> {

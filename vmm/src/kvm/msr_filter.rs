@@ -1,5 +1,7 @@
 //! Which model-specific registers a guest may use: all others exit to the VMM, which answers with #GP.
 
+use std::ops::RangeInclusive;
+
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags};
 
 use super::error::{KvmError, Result};
@@ -21,18 +23,17 @@ pub(crate) struct MsrFilter {
 }
 
 impl MsrFilter {
-    /// A filter that allows, in `windows`, what the two functions say, and nothing elsewhere.
+    /// A filter that allows, in `windows`, to read all but `unreadable`, to write only `writable`, and nothing elsewhere.
     pub(crate) fn new(
         windows: &[MsrWindow],
-        readable: impl Fn(u32) -> bool,
-        writable: impl Fn(u32) -> bool,
+        unreadable: &[RangeInclusive<u32>],
+        writable: &[RangeInclusive<u32>],
     ) -> Self {
         let windows = windows.iter().map(|window| {
-            (
-                *window,
-                bitmap(*window, &readable),
-                bitmap(*window, &writable),
-            )
+            let (mut read, mut write) = (window.bitmap(u8::MAX), window.bitmap(0));
+            window.set(&mut read, unreadable, false);
+            window.set(&mut write, writable, true);
+            (*window, read, write)
         });
         Self {
             windows: windows.collect(),
@@ -40,14 +41,24 @@ impl MsrFilter {
     }
 }
 
-fn bitmap(window: MsrWindow, allowed: impl Fn(u32) -> bool) -> Vec<u8> {
-    let mut bits = vec![0_u8; window.count.div_ceil(8) as usize];
-    for index in (0..window.count).filter(|index| allowed(window.base + index)) {
-        if let Some(byte) = bits.get_mut((index / 8) as usize) {
-            *byte |= 1 << (index % 8);
+impl MsrWindow {
+    fn bitmap(self, byte: u8) -> Vec<u8> {
+        vec![byte; self.count.div_ceil(8) as usize]
+    }
+
+    /// Walks the ranges rather than the window: it is a start's time, and windows are far larger.
+    fn set(self, bits: &mut [u8], ranges: &[RangeInclusive<u32>], value: bool) {
+        for msr in ranges.iter().cloned().flatten() {
+            let Some(index) = msr.checked_sub(self.base) else {
+                continue;
+            };
+            // Past the end of the window there is no byte, or a bit that KVM does not look at.
+            if let Some(byte) = bits.get_mut((index / 8) as usize) {
+                let bit = 1 << (index % 8);
+                *byte = if value { *byte | bit } else { *byte & !bit };
+            }
         }
     }
-    bits
 }
 
 impl Vm {
@@ -85,8 +96,8 @@ mod tests {
             base: 0x100,
             count: 12,
         };
-        let filter = MsrFilter::new(&[window], |msr| msr == 0x109, |_| false);
-        assert_eq!(filter.windows[0].1, [0, 0b10]);
-        assert_eq!(filter.windows[0].2, [0, 0]);
+        let filter = MsrFilter::new(&[window], &[0x0..=0x100, 0x109..=0x109], &[0x10b..=0x110]);
+        assert_eq!(filter.windows[0].1, [0b1111_1110, 0b1111_1101]);
+        assert_eq!(filter.windows[0].2, [0, 0b1111_1000]);
     }
 }

@@ -29,7 +29,7 @@ const REQUIRED: [(u32, &str); 10] = [
     (KVM_CAP_X86_MSR_FILTER, "KVM_CAP_X86_MSR_FILTER"),
 ];
 
-/// Redirection entries of the user-space I/O APIC; message routes get numbers above them.
+/// Redirection entries that KVM reserves routes for, as many as an 82093AA has; message routes get numbers above them.
 pub(super) const IOAPIC_PINS: u32 = 24;
 
 /// Three pages that processors without unrestricted guest mode need, above everything else below 4 GiB.
