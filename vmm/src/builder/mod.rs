@@ -21,11 +21,7 @@ use ::devices::pci::root::RootError;
 use ::devices::virtio::fs::FsError;
 use ::devices::virtio::pci::TransportError;
 use ::devices::virtio::worker::WorkerError;
-<<<<<<< HEAD
-use vm_memory::{GuestAddressSpace, GuestMemoryError};
-=======
-use vm_memory::{GuestMemoryError, GuestMemoryMmap};
->>>>>>> 11a4ef8 (wip)
+use vm_memory::{GuestAddressSpace, GuestMemoryError, GuestMemoryMmap};
 
 use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
 use crate::config::VmSpec;
