@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::peers::{KERNEL, Peer};
+use super::starts::{self, Start};
 use super::vmm::{Figures, measure};
 
 /// The figures, below the directory that both halves see.
@@ -31,7 +32,11 @@ pub(crate) fn run(inside: &Inside) -> Result<i32> {
         eprintln!("measuring {}", peer.name());
         results.push(to_json(&measure(peer, initrd, inside.runs)?));
     }
-    let text = serde_json::to_string_pretty(&Value::Array(results))?;
+    let starts: Vec<Value> = starts::measure(inside.runs)?
+        .iter()
+        .map(|start| json!({ "name": start.name, "instructions": start.instructions }))
+        .collect();
+    let text = serde_json::to_string_pretty(&json!({ "vmms": results, "starts": starts }))?;
     fs::write(inside.dir.join(RESULTS), text).context("cannot write the results")?;
     Ok(0)
 }
@@ -50,29 +55,45 @@ fn to_json(figures: &Figures) -> Value {
 }
 
 /// The figures that the other half wrote.
-pub(super) fn parse(text: &str) -> Result<Vec<Figures>> {
-    let results: Vec<Value> = serde_json::from_str(text).context("the results are no JSON")?;
-    results
-        .iter()
-        .map(|result| {
-            let number = |key: &str| {
-                result[key]
-                    .as_u64()
-                    .with_context(|| format!("the results have no {key}"))
-            };
-            Ok(Figures {
-                name: result["name"]
-                    .as_str()
-                    .context("the results have no name")?
-                    .to_owned(),
-                first_line: number("first_line")?,
-                exit: number("exit")?,
-                cpu: number("cpu")?,
-                memory_kib: number("memory_kib")?,
-                threads: number("threads")?,
-                exits: number("exits")?,
-                syscalls: number("syscalls")?,
-            })
+pub(super) fn parse(text: &str) -> Result<(Vec<Figures>, Vec<Start>)> {
+    let results: Value = serde_json::from_str(text).context("the results are no JSON")?;
+    let list = |key: &str| {
+        results[key]
+            .as_array()
+            .with_context(|| format!("the results have no {key}"))
+    };
+    let figures = list("vmms")?.iter().map(figures).collect::<Result<_>>()?;
+    let starts = list("starts")?.iter().map(|start| {
+        Ok(Start {
+            name: name(start)?,
+            instructions: number(start, "instructions")?,
         })
-        .collect()
+    });
+    Ok((figures, starts.collect::<Result<_>>()?))
+}
+
+fn name(result: &Value) -> Result<String> {
+    Ok(result["name"]
+        .as_str()
+        .context("the results have no name")?
+        .to_owned())
+}
+
+fn number(result: &Value, key: &str) -> Result<u64> {
+    result[key]
+        .as_u64()
+        .with_context(|| format!("the results have no {key}"))
+}
+
+fn figures(result: &Value) -> Result<Figures> {
+    Ok(Figures {
+        name: name(result)?,
+        first_line: number(result, "first_line")?,
+        exit: number(result, "exit")?,
+        cpu: number(result, "cpu")?,
+        memory_kib: number(result, "memory_kib")?,
+        threads: number(result, "threads")?,
+        exits: number(result, "exits")?,
+        syscalls: number(result, "syscalls")?,
+    })
 }

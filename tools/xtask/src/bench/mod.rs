@@ -7,6 +7,7 @@ mod memory;
 mod peers;
 mod plot;
 mod report;
+mod starts;
 mod vmm;
 
 use std::fs;
@@ -70,9 +71,9 @@ pub(crate) fn run(bench: &Bench) -> Result<i32> {
 fn report(bench: &Bench, dir: &Path) -> Result<i32> {
     let text =
         fs::read_to_string(dir.join(inside::RESULTS)).context("the measurement left no results")?;
-    let results: Vec<vmm::Figures> = inside::parse(&text)?;
+    let (results, starts) = inside::parse(&text)?;
     let commit = commit()?;
-    let table = report::table(&results, &commit);
+    let table = report::table(&results, &starts, &commit);
     let files = [
         ("boot.md", table.clone()),
         ("boot.svg", plot::bars(&results, &commit)),

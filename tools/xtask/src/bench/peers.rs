@@ -9,6 +9,8 @@ use serde_json::json;
 
 /// Guest memory, in MiB.
 pub(super) const MEMORY_MIB: u64 = 256;
+/// What the runtime boots with, for all.
+pub(super) const CMDLINE: &str = "console=ttyS0 loglevel=3 panic=-1 reboot=t noreplace-smp";
 /// Where the testbed has husk's kernel.
 pub(super) const KERNEL: &str = "/usr/local/share/husk/vmlinux";
 
@@ -32,7 +34,7 @@ impl Peer {
     /// The command that boots the guest; `idle` makes the guest stay.
     pub(super) fn command(self, initrd: &Path, idle: bool) -> Result<Command> {
         let mode = if idle { " bench=idle" } else { "" };
-        let cmdline = format!("console=ttyS0 quiet panic=-1{mode}");
+        let cmdline = format!("{CMDLINE}{mode}");
         match self {
             Self::Husk => husk(initrd, &cmdline),
             Self::Qemu => Ok(qemu(initrd, &cmdline)),

@@ -5,6 +5,7 @@
 )]
 
 use super::peers::MEMORY_MIB;
+use super::starts::Start;
 use super::vmm::Figures;
 
 /// One column: heading, value, and decimals.
@@ -34,7 +35,11 @@ pub(super) const COLUMNS: [Column; 7] = [
 ];
 
 /// The whole page.
-pub(super) fn table(results: &[Figures], commit: &str) -> String {
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "the figures are shown with one decimal"
+)]
+pub(super) fn table(results: &[Figures], starts: &[Start], commit: &str) -> String {
     let mut page = format!(
         "# Boot of a minimal guest, husk against QEMU microvm\n\n\
          Measured by `cargo xtask bench` at commit {commit}: one boot of the testbed with instruction counting, the same kernel\n\
@@ -58,7 +63,11 @@ pub(super) fn table(results: &[Figures], commit: &str) -> String {
             page.push_str(" |");
         }
     }
-    page.push_str("\n\n![the same as bars](boot.svg)\n");
+    page.push_str("\n\n![the same as bars](boot.svg)\n\n| start, with husk's own kernel and initrd | M instructions |\n| --- | ---: |\n");
+    for start in starts {
+        let millions = start.instructions as f64 / 1e6;
+        page.push_str(&format!("| {} | {millions:.1} |\n", start.name));
+    }
     page
 }
 
