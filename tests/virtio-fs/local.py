@@ -160,6 +160,15 @@ class Data(unittest.TestCase):
         with open("mapped", "rb") as file:
             self.assertEqual(file.read(), pattern)
 
+    def test_data_is_synced_and_the_file_system_has_a_size(self):
+        with open("synced", "wb") as file:
+            file.write(b"x")
+            file.flush()
+            os.fdatasync(file.fileno())
+            os.fsync(file.fileno())
+            self.assertGreater(os.fstatvfs(file.fileno()).f_blocks, 0)
+        os.sync()
+
     def test_holes_are_found_and_made(self):
         with open("sparse", "w+b") as file:
             os.pwrite(file.fileno(), b"end", 1 << 20)
