@@ -74,7 +74,7 @@ impl DebianGuest {
     /// Boots the guest, runs a script of bash as its root, and waits until it is off again.
     pub fn run(&self, script: &str, limit: Duration) -> Result<Said> {
         self.put("script", script.as_bytes())?;
-        let ended = output::wait(&mut self.machine.start()?, limit)?;
+        let ended = output::wait(&mut *self.machine.start()?, limit)?;
         let read = |path: PathBuf| fs::read(path).unwrap_or_default();
         let serial = read(self.machine.file("serial"));
         let serial = String::from_utf8_lossy(&serial).into_owned();

@@ -42,14 +42,16 @@ pub fn run_with_input(bundle: &Bundle, input: &[u8]) -> Result<Output> {
 }
 
 /// A container made by `husk create`; deleted by force at the latest when it goes out of scope.
-pub struct Container {
+pub struct Container<'bundle> {
+    /// `exec` reads its config, as runc's does.
+    bundle: &'bundle Bundle,
     id: String,
     monitor: i32,
 }
 
-impl Container {
+impl<'bundle> Container<'bundle> {
     /// `husk create`.
-    pub fn create(bundle: &Bundle) -> Result<Self> {
+    pub fn create(bundle: &'bundle Bundle) -> Result<Self> {
         let id = unique_id();
         let pid_file = bundle.path().join("pid");
         let mut create = Command::new("husk");
@@ -67,11 +69,15 @@ impl Container {
         let status = output::wait(&mut create.spawn()?, output::LIMIT)?;
         anyhow::ensure!(status.success(), "husk create failed: {status}");
         let monitor = std::fs::read_to_string(&pid_file)?.trim().parse()?;
-        Ok(Self { id, monitor })
+        Ok(Self {
+            bundle,
+            id,
+            monitor,
+        })
     }
 
     /// `husk create` and `husk start`.
-    pub fn running(bundle: &Bundle) -> Result<Self> {
+    pub fn running(bundle: &'bundle Bundle) -> Result<Self> {
         let container = Self::create(bundle)?;
         let started = husk(&["start", &container.id])?;
         anyhow::ensure!(started.status.success(), "{started:?}");
@@ -82,6 +88,12 @@ impl Container {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Its bundle.
+    #[must_use]
+    pub fn bundle(&self) -> &Bundle {
+        self.bundle
     }
 
     /// The pid that engines watch.
@@ -133,7 +145,7 @@ impl Container {
     }
 }
 
-impl Drop for Container {
+impl Drop for Container<'_> {
     fn drop(&mut self) {
         // What it says is of no interest: the leak check sees what it did not do.
         let _outcome = husk(&["delete", "--force", &self.id]);

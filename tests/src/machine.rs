@@ -1,5 +1,8 @@
 //! A bare machine: `husk-vmm` with a config of the test's own.
 
+use std::io::{Read, Write};
+use std::ops::{Deref, DerefMut};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -61,13 +64,49 @@ impl Machine {
     }
 
     /// Starts the machine with an API socket `$DIR/api`; its output goes to the test's.
-    pub fn start(&self) -> Result<Child> {
+    pub fn start(&self) -> Result<Running> {
         let mut command = self.command();
         command
             .arg("--api-socket")
             .arg(self.file("api"))
             .stdin(Stdio::null());
-        command.spawn().context("cannot start husk-vmm")
+        Ok(Running(command.spawn().context("cannot start husk-vmm")?))
+    }
+
+    /// One request to the API: the whole answer.
+    pub fn api(&self, method: &str, path: &str) -> Result<String> {
+        let mut client = UnixStream::connect(self.file("api"))?;
+        write!(
+            client,
+            "{method} {path} HTTP/1.1\r\nHost: husk\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        client.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+/// A running VMM; killed at the latest when it goes out of scope.
+pub struct Running(Child);
+
+impl Deref for Running {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.0
+    }
+}
+
+impl DerefMut for Running {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.0
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _outcome = self.0.kill().and_then(|()| self.0.wait());
     }
 }
 

@@ -1,7 +1,10 @@
 //! Honest requests: after each attack, the device must still carry one out.
 
 use crate::driver::{Descriptor, Device, Queue, VERSION_1, flag};
-use crate::memory::Page;
+use crate::memory::{PAGE, Page};
+
+/// What a buffer holds that the device has not written: no status byte and no FUSE error looks like it.
+pub(crate) const UNWRITTEN: u8 = 0xee;
 
 /// A chain of buffers: to read, then to write.
 pub(crate) struct Request {
@@ -122,6 +125,7 @@ pub(crate) fn exchange(
 ) -> Result<(u32, Page), String> {
     let (input, output) = (Page::new()?, Page::new()?);
     input.write(0, &request.readable);
+    output.write(0, &[UNWRITTEN; PAGE]);
     let queue = queues.get_mut(request.queue).ok_or("no such queue")?;
     let len = u32::try_from(request.readable.len()).unwrap_or(0);
     let last = Descriptor {

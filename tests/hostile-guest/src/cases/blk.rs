@@ -2,7 +2,7 @@
 
 use super::Case;
 use crate::driver::{Device, VERSION_1};
-use crate::honest::{Request, blk_header, exchange};
+use crate::honest::{Request, UNWRITTEN, blk_header, exchange};
 
 const IN: u32 = 0;
 const OUT: u32 = 1;
@@ -115,7 +115,7 @@ fn range(sector: u64, sectors: u32, flags: u32) -> Vec<u8> {
 /// Sends a request; returns its status byte if the device wrote one.
 fn send(device: &Device, readable: Vec<u8>, writable: u32) -> Result<Option<u8>, String> {
     let mut queues = device.start(VERSION_1 | device.offered())?;
-    let (written, page) = exchange(
+    let (_, page) = exchange(
         device,
         &mut queues,
         &Request {
@@ -125,9 +125,9 @@ fn send(device: &Device, readable: Vec<u8>, writable: u32) -> Result<Option<u8>,
         },
     )?;
     let last = usize::try_from(writable).unwrap_or(0).checked_sub(1);
-    let status = last.filter(|_| written > 0).map(|at| page.read(at, 1)[0]);
+    let status = last.map(|at| page.read(at, 1)[0]);
     device.reset()?;
-    Ok(status)
+    Ok(status.filter(|status| *status != UNWRITTEN))
 }
 
 fn request(kind: u32, sector: u64, data: &[u8]) -> Vec<u8> {
