@@ -62,11 +62,17 @@ fn boots(kernel: &str, vcpus: u8, size_mib: u32) -> Result<()> {
 }
 
 #[test]
-fn our_kernel_boots_with_any_number_of_processors_and_size_of_memory() -> Result<()> {
-    for (vcpus, size_mib) in [(1, 128), (4, 256), (1, 2048), (32, 512)] {
+fn our_kernel_boots_with_one_and_more_processors_and_little_and_much_memory() -> Result<()> {
+    for (vcpus, size_mib) in [(1, 128), (4, 256), (1, 2048)] {
         boots(KERNEL, vcpus, size_mib)?;
     }
     Ok(())
+}
+
+#[test]
+#[ignore = "32 processors on the testbed's two can stall its kernel; run by `cargo xtask test --all`"]
+fn the_largest_machine_boots() -> Result<()> {
+    boots(KERNEL, 32, 512)
 }
 
 #[test]
