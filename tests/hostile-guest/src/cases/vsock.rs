@@ -1,7 +1,7 @@
 //! F12: vsock packets.
 
 use super::Case;
-use crate::driver::{Descriptor, Device, VERSION_1, flag};
+use crate::driver::{Descriptor, Device, Queue, VERSION_1, flag};
 use crate::honest::{Request, exchange, vsock_header};
 use crate::memory::Page;
 
@@ -80,17 +80,19 @@ fn changed(at: usize, bytes: &[u8]) -> Vec<u8> {
     header
 }
 
+/// Sends a packet on the transmit queue.
+fn transmit(device: &Device, queues: &mut [Queue], readable: Vec<u8>) -> Result<(), String> {
+    let request = Request {
+        queue: 1,
+        readable,
+        writable: 0,
+    };
+    exchange(device, queues, &request).map(drop)
+}
+
 fn sent(device: &Device, packet: &[u8]) -> Result<(), String> {
     let mut queues = device.start(VERSION_1)?;
-    exchange(
-        device,
-        &mut queues,
-        &Request {
-            queue: 1,
-            readable: packet.to_vec(),
-            writable: 0,
-        },
-    )?;
+    transmit(device, &mut queues, packet.to_vec())?;
     device.reset()
 }
 
@@ -110,15 +112,7 @@ fn answered(device: &Device, packet: &[u8], wanted: Option<u16>) -> Result<(), S
     );
     receive.offer(0);
     device.kick(receive);
-    exchange(
-        device,
-        &mut queues,
-        &Request {
-            queue: 1,
-            readable: packet.to_vec(),
-            writable: 0,
-        },
-    )?;
+    transmit(device, &mut queues, packet.to_vec())?;
     let receive = queues.first_mut().ok_or("no queue")?;
     let mut came = None;
     for _ in 0..50 {
@@ -143,17 +137,7 @@ fn flood(device: &Device) -> Result<(), String> {
     for port in 0..2000_u32 {
         let mut readable = vsock_header(2, 3, NOBODY, REQUEST);
         readable[16..20].copy_from_slice(&(port + 10_000).to_le_bytes());
-        if exchange(
-            device,
-            &mut queues,
-            &Request {
-                queue: 1,
-                readable,
-                writable: 0,
-            },
-        )
-        .is_err()
-        {
+        if transmit(device, &mut queues, readable).is_err() {
             // A device that stops taking requests until its replies can be delivered is bounded, too.
             break;
         }
