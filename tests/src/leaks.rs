@@ -1,6 +1,6 @@
 //! What a test left behind on the host.
 //!
-//! A [`Watch`] notes what there is before a test and compares when the test has passed. What it looks at: processes, threads and
+//! [`watched`] notes what there is before a test and compares when the test has ended. What it looks at: processes, threads and
 //! open files of long-lived processes, mounts, network interfaces, cgroups, bound unix sockets, files where husk keeps state, and
 //! the kernel's log. The check is itself tested by planting one leak of each kind (`tests/leak_check.rs`).
 
@@ -9,11 +9,12 @@ use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 
 /// How long what a test ended may take to go away (SECURITY.md S17: all resources within 2 s; the testbed's clock is slower).
 const GRACE: Duration = Duration::from_secs(5);
@@ -35,10 +36,6 @@ const EXPECTED_MESSAGES: &[&str] = &[
     "hrtimer: interrupt took",
     // Said once, of the first machine with two processors, where the host's clock is an emulator's.
     "kvm: SMP vm created on host with unstable TSC",
-    // The testbed on a loaded machine: its emulated clock jumps.
-    "hrtimer: interrupt took",
-    // Said once, of the first machine with two processors, where the host's clock is an emulator's.
-    "kvm: SMP vm created on host with unstable TSC",
 ];
 
 /// One thing that was not there before.
@@ -56,22 +53,42 @@ impl fmt::Display for Leak {
     }
 }
 
-/// The state of the host before a test. Panics when it goes out of scope with a leak, unless the test has failed already.
-pub struct Watch {
+/// Runs the test and fails if it left something behind. A test that fails itself tells of both.
+pub fn watched(test: impl FnOnce() -> Result<()>) -> Result<()> {
+    let mut before = Snapshot::take()?;
+    let outcome = panic::catch_unwind(AssertUnwindSafe(test)).unwrap_or_else(|payload| {
+        let said = payload.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| payload.downcast_ref::<&str>().copied());
+        bail!("the test panicked: {}", said.unwrap_or("without a message"))
+    });
+    let leaks = before.leaks().context("cannot look for leaks")?;
+    if leaks.is_empty() {
+        return outcome;
+    }
+    let list: Vec<String> = leaks.iter().map(Leak::to_string).collect();
+    let left = format!("left behind:\n  {}", list.join("\n  "));
+    match outcome {
+        Ok(()) => bail!("the test passed and {left}"),
+        Err(error) => bail!("the test failed: {error:?}\nand {left}"),
+    }
+}
+
+/// The state of the host at some moment.
+pub struct Snapshot {
     before: BTreeSet<Leak>,
     log: KernelLog,
 }
 
-impl Watch {
+impl Snapshot {
     /// Notes what there is now.
-    pub fn start() -> Result<Self> {
+    pub fn take() -> Result<Self> {
         Ok(Self {
             before: everything()?,
             log: KernelLog::from_now_on()?,
         })
     }
 
-    /// What is there now that was not at the start, after waiting for things that are just going away.
+    /// What is there now that was not then, after waiting for things that are just going away.
     pub fn leaks(&mut self) -> Result<Vec<Leak>> {
         let end = Instant::now() + GRACE;
         let mut left: Vec<Leak>;
@@ -84,23 +101,6 @@ impl Watch {
         }
         left.extend(self.log.unexpected()?);
         Ok(left)
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            return;
-        }
-        let leaks = self
-            .leaks()
-            .unwrap_or_else(|error| panic!("cannot look for leaks: {error:#}"));
-        let list: Vec<String> = leaks.iter().map(Leak::to_string).collect();
-        assert!(
-            leaks.is_empty(),
-            "the test left behind:\n  {}",
-            list.join("\n  ")
-        );
     }
 }
 

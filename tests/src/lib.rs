@@ -1,7 +1,7 @@
 //! The framework of the end-to-end tests: bundles, the `husk` command, bare machines, and the check for leaks.
 //!
 //! The tests run as root where KVM is (in the testbed, or on a machine that has it) against the installed `husk`. Each one is
-//! wrapped in [`leaks::Watch`], so that a test that passes has also left nothing behind.
+//! wrapped in [`leaks::watched`], so that a test passes only if it has left nothing behind.
 
 pub mod bundle;
 pub mod debian_guest;

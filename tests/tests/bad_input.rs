@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::bundle::Bundle;
 use tests::husk::{self, husk};
-use tests::leaks::Watch;
+use tests::leaks::watched;
 use tests::machine::{INITRD, KERNEL, Machine};
 
 /// The figure of SECURITY.md S13 is 100 ms on a real machine; the testbed is an emulator.
@@ -18,18 +18,19 @@ fn config() -> Value {
 
 /// `husk-vmm` refuses the config with code 2, in one line that has `named`.
 fn refuses(machine: &Machine, named: &str) -> Result<()> {
-    let _watch = Watch::start()?;
-    let start = Instant::now();
-    let out = machine
-        .run()
-        .with_context(|| format!("{named} is accepted"))?;
-    ensure!(
-        start.elapsed() < SOON,
-        "{named}: took {:?}",
-        start.elapsed()
-    );
-    ensure!(out.fails_with(2).contains(named), "{named}: {out:?}");
-    Ok(())
+    watched(|| {
+        let start = Instant::now();
+        let out = machine
+            .run()
+            .with_context(|| format!("{named} is accepted"))?;
+        ensure!(
+            start.elapsed() < SOON,
+            "{named}: took {:?}",
+            start.elapsed()
+        );
+        ensure!(out.fails_with(2).contains(named), "{named}: {out:?}");
+        Ok(())
+    })
 }
 
 fn refuses_value(pointer: &str, value: Value, named: &str) -> Result<()> {
@@ -167,17 +168,18 @@ fn a_truncated_kernel_is_refused() -> Result<()> {
 
 /// `husk run` refuses the bundle with code 1, in one line that has `named`.
 fn run_refuses(bundle: &Bundle, id: &str, named: &str) -> Result<()> {
-    let _watch = Watch::start()?;
-    let start = Instant::now();
-    let path = bundle.path().to_str().unwrap_or_default();
-    let out = husk(&["run", "--bundle", path, id])?;
-    ensure!(
-        start.elapsed() < SOON,
-        "{named}: took {:?}",
-        start.elapsed()
-    );
-    ensure!(out.fails_with(1).contains(named), "{named}: {out:?}");
-    Ok(())
+    watched(|| {
+        let start = Instant::now();
+        let path = bundle.path().to_str().unwrap_or_default();
+        let out = husk(&["run", "--bundle", path, id])?;
+        ensure!(
+            start.elapsed() < SOON,
+            "{named}: took {:?}",
+            start.elapsed()
+        );
+        ensure!(out.fails_with(1).contains(named), "{named}: {out:?}");
+        Ok(())
+    })
 }
 
 #[test]
@@ -223,13 +225,14 @@ fn an_id_in_use_is_refused_and_the_container_lives_on() -> Result<()> {
 
 #[test]
 fn verbs_on_a_container_that_does_not_exist_fail() -> Result<()> {
-    let _watch = Watch::start()?;
-    for verb in ["state", "start", "kill", "delete"] {
-        let out = husk(&[verb, "nobody"])?;
-        ensure!(
-            out.fails_with(1).contains("does not exist"),
-            "{verb}: {out:?}"
-        );
-    }
-    Ok(())
+    watched(|| {
+        for verb in ["state", "start", "kill", "delete"] {
+            let out = husk(&[verb, "nobody"])?;
+            ensure!(
+                out.fails_with(1).contains("does not exist"),
+                "{verb}: {out:?}"
+            );
+        }
+        Ok(())
+    })
 }

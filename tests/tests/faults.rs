@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tests::bundle::Bundle;
 use tests::husk::Container;
-use tests::leaks::Watch;
+use tests::leaks::watched;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -34,34 +34,36 @@ fn kill(pid: i32) -> Result<()> {
 
 #[test]
 fn the_death_of_the_vmm_is_reported_as_137_within_a_second() -> Result<()> {
-    let _watch = Watch::start()?;
-    let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
-    let container = Container::running(&bundle)?;
-    let mut exec = container.spawn_exec(&["sleep", "1000"])?;
-    container.exec(&["true"])?.ok();
-    kill(vmm_of(&container)?)?;
-    let noticed =
-        tests::output::until("exec ends", SOON, || matches!(exec.try_wait(), Ok(Some(_))))?;
-    ensure!(exec.wait()?.code() == Some(137));
-    let stopped = container.wait_for("stopped", SOON)?;
-    ensure!(
-        noticed + stopped <= Duration::from_secs(1),
-        "took {noticed:?} and {stopped:?}"
-    );
-    container.verb("delete", &["--force"])?.ok();
-    Ok(())
+    watched(|| {
+        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
+        let container = Container::running(&bundle)?;
+        let mut exec = container.spawn_exec(&["sleep", "1000"])?;
+        container.exec(&["true"])?.ok();
+        kill(vmm_of(&container)?)?;
+        let noticed =
+            tests::output::until("exec ends", SOON, || matches!(exec.try_wait(), Ok(Some(_))))?;
+        ensure!(exec.wait()?.code() == Some(137));
+        let stopped = container.wait_for("stopped", SOON)?;
+        ensure!(
+            noticed + stopped <= Duration::from_secs(1),
+            "took {noticed:?} and {stopped:?}"
+        );
+        container.verb("delete", &["--force"])?.ok();
+        Ok(())
+    })
 }
 
 #[test]
 fn the_death_of_the_monitor_ends_the_container() -> Result<()> {
-    let _watch = Watch::start()?;
-    let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
-    let container = Container::running(&bundle)?;
-    kill(container.monitor())?;
-    container.wait_for("stopped", SOON)?;
-    tests::output::until("the VMM is gone", SOON, || vmm_of(&container).is_err())?;
-    container.verb("delete", &[])?.ok();
-    Ok(())
+    watched(|| {
+        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
+        let container = Container::running(&bundle)?;
+        kill(container.monitor())?;
+        container.wait_for("stopped", SOON)?;
+        tests::output::until("the VMM is gone", SOON, || vmm_of(&container).is_err())?;
+        container.verb("delete", &[])?.ok();
+        Ok(())
+    })
 }
 
 /// One life of a container, by runc's commands.
@@ -76,9 +78,10 @@ fn cycle(bundle: &Bundle) -> Result<()> {
 
 /// One after the other: the testbed's emulator can crash its own kernel where several machines start at once.
 fn cycles(count: u32) -> Result<()> {
-    let _watch = Watch::start()?;
-    let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
-    (0..count).try_for_each(|number| cycle(&bundle).with_context(|| format!("cycle {number}")))
+    watched(|| {
+        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
+        (0..count).try_for_each(|number| cycle(&bundle).with_context(|| format!("cycle {number}")))
+    })
 }
 
 #[test]
@@ -94,27 +97,28 @@ fn two_hundred_cycles_leave_nothing() -> Result<()> {
 
 #[test]
 fn sixty_four_creates_of_one_id_have_one_winner() -> Result<()> {
-    let _watch = Watch::start()?;
-    let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
-    let create = || {
-        let mut create = Command::new("husk");
-        create
-            .args(["create", "--bundle"])
-            .arg(bundle.path())
-            .arg("one-id");
-        create
-            .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null());
-        create.stderr(std::process::Stdio::null()).spawn()
-    };
-    let mut children = (0..64)
-        .map(|_| create())
-        .collect::<std::io::Result<Vec<_>>>()?;
-    let mut winners = 0;
-    for child in &mut children {
-        winners += u32::from(tests::output::wait(child, Duration::from_secs(120))?.success());
-    }
-    tests::husk::husk(&["delete", "--force", "one-id"])?.ok();
-    ensure!(winners == 1, "{winners} winners");
-    Ok(())
+    watched(|| {
+        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
+        let create = || {
+            let mut create = Command::new("husk");
+            create
+                .args(["create", "--bundle"])
+                .arg(bundle.path())
+                .arg("one-id");
+            create
+                .stdin(std::process::Stdio::null())
+                .stdout(std::process::Stdio::null());
+            create.stderr(std::process::Stdio::null()).spawn()
+        };
+        let mut children = (0..64)
+            .map(|_| create())
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let mut winners = 0;
+        for child in &mut children {
+            winners += u32::from(tests::output::wait(child, Duration::from_secs(120))?.success());
+        }
+        tests::husk::husk(&["delete", "--force", "one-id"])?.ok();
+        ensure!(winners == 1, "{winners} winners");
+        Ok(())
+    })
 }

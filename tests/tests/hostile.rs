@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use tests::leaks::Watch;
+use tests::leaks::watched;
 use tests::machine::{KERNEL, Machine, initrd};
 use tests::output;
 
@@ -97,41 +97,42 @@ fn survive(machine: &Machine) -> Result<u64> {
 
 #[test]
 fn attacks_on_every_device_change_nothing_outside() -> Result<()> {
-    let _watch = Watch::start()?;
-    let machine = target()?;
-    let growth = survive(&machine)?;
+    watched(|| {
+        let machine = target()?;
+        let growth = survive(&machine)?;
 
-    let report = fs::read_to_string(machine.file("output"))?;
-    let failures: Vec<&str> = report
-        .lines()
-        .filter(|line| line.contains("FAILED"))
-        .collect();
-    let summary = report
-        .lines()
-        .find(|line| line.starts_with("hostile:"))
-        .context(report.clone())?;
-    let passed: u32 = summary.split(' ').nth(1).context("no count")?.parse()?;
-    println!("{summary}; the VMM grew by {growth} KiB");
-    ensure!(
-        failures.is_empty() && passed >= ATTACKS,
-        "{summary}\n{}",
-        failures.join("\n")
-    );
-    ensure!(growth < GROWTH_KIB, "the VMM has grown by {growth} KiB");
+        let report = fs::read_to_string(machine.file("output"))?;
+        let failures: Vec<&str> = report
+            .lines()
+            .filter(|line| line.contains("FAILED"))
+            .collect();
+        let summary = report
+            .lines()
+            .find(|line| line.starts_with("hostile:"))
+            .context(report.clone())?;
+        let passed: u32 = summary.split(' ').nth(1).context("no count")?.parse()?;
+        println!("{summary}; the VMM grew by {growth} KiB");
+        ensure!(
+            failures.is_empty() && passed >= ATTACKS,
+            "{summary}\n{}",
+            failures.join("\n")
+        );
+        ensure!(growth < GROWTH_KIB, "the VMM has grown by {growth} KiB");
 
-    ensure!(
-        fs::read(machine.file("fixed"))? == vec![7; 1 << 20],
-        "a read-only disk has changed"
-    );
-    ensure!(fs::read_to_string(machine.file("shut/file"))? == "shut");
-    let names = |dir: &str| -> Result<usize> { Ok(fs::read_dir(machine.file(dir))?.count()) };
-    ensure!(
-        names("shut")? == 1,
-        "something appeared in a read-only share"
-    );
-    ensure!(
-        names("open")? == 0,
-        "something appeared in a share that nobody wrote to by name"
-    );
-    Ok(())
+        ensure!(
+            fs::read(machine.file("fixed"))? == vec![7; 1 << 20],
+            "a read-only disk has changed"
+        );
+        ensure!(fs::read_to_string(machine.file("shut/file"))? == "shut");
+        let names = |dir: &str| -> Result<usize> { Ok(fs::read_dir(machine.file(dir))?.count()) };
+        ensure!(
+            names("shut")? == 1,
+            "something appeared in a read-only share"
+        );
+        ensure!(
+            names("open")? == 0,
+            "something appeared in a share that nobody wrote to by name"
+        );
+        Ok(())
+    })
 }

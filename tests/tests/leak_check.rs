@@ -3,8 +3,8 @@
 use std::os::unix::net::UnixListener;
 use std::process::{Child, Command};
 
-use anyhow::{Result, ensure};
-use tests::leaks::Watch;
+use anyhow::{Result, bail, ensure};
+use tests::leaks::{Snapshot, watched};
 use tests::output;
 
 fn shell(line: &str) -> Result<()> {
@@ -13,11 +13,11 @@ fn shell(line: &str) -> Result<()> {
     Ok(())
 }
 
-/// Plants something, checks that the watch names it as `kind`, and takes it away again.
+/// Plants something, checks that the check names it as `kind`, and takes it away again.
 fn finds(kind: &str, plant: &str, remove: &str) -> Result<()> {
-    let mut watch = Watch::start()?;
+    let mut before = Snapshot::take()?;
     shell(plant)?;
-    let leaks = watch.leaks()?;
+    let leaks = before.leaks()?;
     shell(remove)?;
     ensure!(
         leaks.iter().any(|leak| leak.kind == kind),
@@ -73,9 +73,9 @@ fn a_kernel_message_is_found() -> Result<()> {
 
 #[test]
 fn a_socket_is_found() -> Result<()> {
-    let mut watch = Watch::start()?;
+    let mut before = Snapshot::take()?;
     let listener = UnixListener::bind("/run/plant.sock")?;
-    let leaks = watch.leaks()?;
+    let leaks = before.leaks()?;
     drop(listener);
     std::fs::remove_file("/run/plant.sock")?;
     ensure!(
@@ -87,9 +87,9 @@ fn a_socket_is_found() -> Result<()> {
 
 #[test]
 fn a_process_and_its_threads_and_files_are_found() -> Result<()> {
-    let mut watch = Watch::start()?;
+    let mut before = Snapshot::take()?;
     let mut planted = Planted(Command::new("sleep").arg("60").spawn()?);
-    let leaks = watch.leaks()?;
+    let leaks = before.leaks()?;
     planted.0.kill()?;
     planted.0.wait()?;
     for kind in ["process", "thread", "open file"] {
@@ -103,10 +103,46 @@ fn a_process_and_its_threads_and_files_are_found() -> Result<()> {
 
 #[test]
 fn nothing_is_found_where_nothing_is_left() -> Result<()> {
-    let mut watch = Watch::start()?;
+    let mut before = Snapshot::take()?;
     shell("true")?;
-    let leaks = watch.leaks()?;
+    let leaks = before.leaks()?;
     ensure!(leaks.is_empty(), "{leaks:?}");
+    Ok(())
+}
+
+/// A test that fails and leaves a state file behind tells of both.
+fn tells_of_both(test: impl FnOnce() -> Result<()>) -> Result<()> {
+    let told = watched(|| {
+        shell("mkdir -p /run/husk && touch /run/husk/plant")?;
+        test()
+    });
+    shell("rm /run/husk/plant")?;
+    let Err(error) = told else {
+        bail!("neither the failure nor the leak is told");
+    };
+    let text = format!("{error:#}");
+    ensure!(
+        text.contains("/run/husk/plant") && text.contains("the test's own end"),
+        "{text}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_failure_does_not_hide_a_leak_nor_a_leak_a_failure() -> Result<()> {
+    tells_of_both(|| bail!("the test's own end"))
+}
+
+#[test]
+fn a_panic_does_not_hide_a_leak_nor_a_leak_a_panic() -> Result<()> {
+    tells_of_both(|| panic!("the test's own end"))
+}
+
+#[test]
+fn a_leak_fails_a_test_that_passes() -> Result<()> {
+    let told = watched(|| shell("mkdir -p /run/husk && touch /run/husk/plant"));
+    shell("rm /run/husk/plant")?;
+    ensure!(told.is_err(), "the leak is not told");
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
-use tests::leaks::Watch;
+use tests::leaks::watched;
 use tests::machine::{KERNEL, Machine, initrd};
 use tests::output;
 
@@ -39,26 +39,27 @@ fn machine(kernel: &str, vcpus: u8, size_mib: u32) -> Result<Machine> {
 }
 
 fn boots(kernel: &str, vcpus: u8, size_mib: u32) -> Result<()> {
-    let _watch = Watch::start()?;
-    let machine = machine(kernel, vcpus, size_mib)?;
-    shell_initrd(&machine, "poweroff -f\n")?;
-    let out = machine.run()?;
-    ensure!(out.code() == 0, "{vcpus} vcpus, {size_mib} MiB: {out:?}");
-    ensure!(
-        out.stdout.contains(&format!("processors {vcpus}\r")),
-        "{out:?}"
-    );
-    let memory = out
-        .stdout
-        .split("memory ")
-        .nth(1)
-        .and_then(|rest| rest.split('\r').next());
-    let memory: u32 = memory.unwrap_or("0").parse()?;
-    ensure!(
-        memory <= size_mib && memory + 100 > size_mib - size_mib / 8,
-        "{memory} of {size_mib} MiB"
-    );
-    Ok(())
+    watched(|| {
+        let machine = machine(kernel, vcpus, size_mib)?;
+        shell_initrd(&machine, "poweroff -f\n")?;
+        let out = machine.run()?;
+        ensure!(out.code() == 0, "{vcpus} vcpus, {size_mib} MiB: {out:?}");
+        ensure!(
+            out.stdout.contains(&format!("processors {vcpus}\r")),
+            "{out:?}"
+        );
+        let memory = out
+            .stdout
+            .split("memory ")
+            .nth(1)
+            .and_then(|rest| rest.split('\r').next());
+        let memory: u32 = memory.unwrap_or("0").parse()?;
+        ensure!(
+            memory <= size_mib && memory + 100 > size_mib - size_mib / 8,
+            "{memory} of {size_mib} MiB"
+        );
+        Ok(())
+    })
 }
 
 #[test]
@@ -97,66 +98,72 @@ fn the_exit_code_says_how_the_guest_ended() -> Result<()> {
             4,
         ),
     ] {
-        let _watch = Watch::start()?;
-        let machine = machine(KERNEL, 1, 128)?;
-        shell_initrd(&machine, &format!("{end}\n"))?;
-        let out = machine.run()?;
-        ensure!(out.code() == code, "{end}: {out:?}");
+        watched(|| {
+            let machine = machine(KERNEL, 1, 128)?;
+            shell_initrd(&machine, &format!("{end}\n"))?;
+            let out = machine.run()?;
+            ensure!(out.code() == code, "{end}: {out:?}");
+            Ok(())
+        })?;
     }
     Ok(())
 }
 
 #[test]
 fn a_disk_is_read_and_written_and_a_read_only_one_is_not() -> Result<()> {
-    let _watch = Watch::start()?;
-    let machine = Machine::new(&json!({
-        "memory": {"size_mib": 128},
-        "boot": {"kernel": KERNEL, "initrd": "$DIR/initrd", "cmdline": "console=ttyS0 quiet"},
-        "serial": {"mode": "stdio"},
-        "devices": [
-            {"type": "blk", "path": "$DIR/disk", "serial": "husk-disk"},
-            {"type": "blk", "path": "$DIR/fixed", "read_only": true},
-        ],
-    }))?;
-    shell_initrd(&machine, "cat /sys/block/vda/serial; echo
+    watched(|| {
+        let machine = Machine::new(&json!({
+            "memory": {"size_mib": 128},
+            "boot": {"kernel": KERNEL, "initrd": "$DIR/initrd", "cmdline": "console=ttyS0 quiet"},
+            "serial": {"mode": "stdio"},
+            "devices": [
+                {"type": "blk", "path": "$DIR/disk", "serial": "husk-disk"},
+                {"type": "blk", "path": "$DIR/fixed", "read_only": true},
+            ],
+        }))?;
+        shell_initrd(&machine, "cat /sys/block/vda/serial; echo
         head -c 11 /dev/vdb; echo hello disk | dd of=/dev/vda conv=fsync 2>/dev/null
         cat /sys/block/vdb/ro; dd if=/init of=/dev/vdb 2>&1 | grep -o 'not permitted'; poweroff -f\n")?;
-    std::fs::write(machine.file("disk"), vec![0; 1 << 20])?;
-    let mut fixed = vec![0; 1 << 20];
-    fixed[..11].copy_from_slice(b"read only!\n");
-    std::fs::write(machine.file("fixed"), &fixed)?;
-    let out = machine.run()?;
-    ensure!(
-        out.code() == 0 && out.stdout.contains("husk-disk") && out.stdout.contains("read only!"),
-        "{out:?}"
-    );
-    ensure!(
-        std::fs::read(machine.file("disk"))?.starts_with(b"hello disk\n"),
-        "{out:?}"
-    );
-    ensure!(
-        std::fs::read(machine.file("fixed"))? == fixed,
-        "a read-only disk has changed"
-    );
-    Ok(())
+        std::fs::write(machine.file("disk"), vec![0; 1 << 20])?;
+        let mut fixed = vec![0; 1 << 20];
+        fixed[..11].copy_from_slice(b"read only!\n");
+        std::fs::write(machine.file("fixed"), &fixed)?;
+        let out = machine.run()?;
+        ensure!(
+            out.code() == 0
+                && out.stdout.contains("husk-disk")
+                && out.stdout.contains("read only!"),
+            "{out:?}"
+        );
+        ensure!(
+            std::fs::read(machine.file("disk"))?.starts_with(b"hello disk\n"),
+            "{out:?}"
+        );
+        ensure!(
+            std::fs::read(machine.file("fixed"))? == fixed,
+            "a read-only disk has changed"
+        );
+        Ok(())
+    })
 }
 
 #[test]
 fn the_api_pauses_resumes_counts_and_ends_the_machine() -> Result<()> {
-    let _watch = Watch::start()?;
-    let machine = machine(KERNEL, 2, 128)?;
-    shell_initrd(&machine, "while :; do sleep 0.1; done\n")?;
-    let mut vmm = machine.start()?;
-    output::until("the API socket is there", Duration::from_secs(10), || {
-        machine.file("api").exists()
-    })?;
-    ensure!(machine.api("GET", "/vm")?.contains("\"running\""));
-    ensure!(machine.api("PUT", "/vm/pause")?.starts_with("HTTP/1.1 20"));
-    ensure!(machine.api("GET", "/vm")?.contains("\"paused\""));
-    ensure!(machine.api("PUT", "/vm/resume")?.starts_with("HTTP/1.1 20"));
-    ensure!(machine.api("GET", "/vm/counters")?.contains("\"exits\""));
-    ensure!(machine.api("GET", "/nothing")?.starts_with("HTTP/1.1 404"));
-    ensure!(machine.api("PUT", "/vm/kill")?.starts_with("HTTP/1.1 20"));
-    ensure!(output::wait(&mut vmm, Duration::from_secs(10))?.code() == Some(137));
-    Ok(())
+    watched(|| {
+        let machine = machine(KERNEL, 2, 128)?;
+        shell_initrd(&machine, "while :; do sleep 0.1; done\n")?;
+        let mut vmm = machine.start()?;
+        output::until("the API socket is there", Duration::from_secs(10), || {
+            machine.file("api").exists()
+        })?;
+        ensure!(machine.api("GET", "/vm")?.contains("\"running\""));
+        ensure!(machine.api("PUT", "/vm/pause")?.starts_with("HTTP/1.1 20"));
+        ensure!(machine.api("GET", "/vm")?.contains("\"paused\""));
+        ensure!(machine.api("PUT", "/vm/resume")?.starts_with("HTTP/1.1 20"));
+        ensure!(machine.api("GET", "/vm/counters")?.contains("\"exits\""));
+        ensure!(machine.api("GET", "/nothing")?.starts_with("HTTP/1.1 404"));
+        ensure!(machine.api("PUT", "/vm/kill")?.starts_with("HTTP/1.1 20"));
+        ensure!(output::wait(&mut vmm, Duration::from_secs(10))?.code() == Some(137));
+        Ok(())
+    })
 }

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tests::bundle::{Bundle, DebianRoot};
 use tests::debian_guest::DebianGuest;
 use tests::husk;
-use tests::leaks::Watch;
+use tests::leaks::watched;
 use tests::machine::{KERNEL, Machine, initrd};
 use tests::output::{self, Output};
 
@@ -25,71 +25,74 @@ const LOCAL_TESTS: &str = "Ran 18 tests";
 
 #[test]
 fn a_c_program_is_compiled_and_run_in_a_container_of_debian() -> Result<()> {
-    let _watch = Watch::start()?;
-    let debian = DebianRoot::new()?;
-    let dir = TempDir::with_prefix_in("husk-volume-", "/var/tmp")?;
-    let source = "#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 7; }\n";
-    fs::write(dir.path().join("hello.c"), source)?;
-    let bundle = Bundle::debian(&debian)?.bind(dir.path(), "/mnt", &[])?;
-    let out = husk::run(&bundle.shell("cd /mnt && gcc -O2 -o hello hello.c && ./hello")?)?;
-    ensure!(out.stdout == "compiled\n" && out.code() == 7, "{out:?}");
-    ensure!(dir.path().join("hello").exists(), "it is not on the host");
-    Ok(())
+    watched(|| {
+        let debian = DebianRoot::new()?;
+        let dir = TempDir::with_prefix_in("husk-volume-", "/var/tmp")?;
+        let source = "#include <stdio.h>\nint main(void) { puts(\"compiled\"); return 7; }\n";
+        fs::write(dir.path().join("hello.c"), source)?;
+        let bundle = Bundle::debian(&debian)?.bind(dir.path(), "/mnt", &[])?;
+        let out = husk::run(&bundle.shell("cd /mnt && gcc -O2 -o hello hello.c && ./hello")?)?;
+        ensure!(out.stdout == "compiled\n" && out.code() == 7, "{out:?}");
+        ensure!(dir.path().join("hello").exists(), "it is not on the host");
+        Ok(())
+    })
 }
 
 #[test]
 fn a_share_behaves_as_a_local_file_system() -> Result<()> {
-    let _watch = Watch::start()?;
-    let guest = DebianGuest::new()?;
-    let script = guest.put("local.py", LOCAL.as_bytes())?;
-    let here = guest.data().join("here");
-    fs::create_dir(&here)?;
-    let mut python = Command::new("python3");
-    python.args(["-B"]).arg(&script).arg("-v");
-    let host = output::run(python.current_dir(&here), b"")?;
-    ensure!(
-        host.status.success() && host.stderr.contains(LOCAL_TESTS),
-        "the host's own file system fails: {host:?}"
-    );
-    let said = guest.run(
-        "mkdir /mnt/there && cd /mnt/there && exec python3 -B /mnt/local.py -v",
-        LIMIT,
-    )?;
-    ensure!(
-        said.status == 0 && said.output.contains(LOCAL_TESTS),
-        "{}",
-        said.output
-    );
-    Ok(())
+    watched(|| {
+        let guest = DebianGuest::new()?;
+        let script = guest.put("local.py", LOCAL.as_bytes())?;
+        let here = guest.data().join("here");
+        fs::create_dir(&here)?;
+        let mut python = Command::new("python3");
+        python.args(["-B"]).arg(&script).arg("-v");
+        let host = output::run(python.current_dir(&here), b"")?;
+        ensure!(
+            host.status.success() && host.stderr.contains(LOCAL_TESTS),
+            "the host's own file system fails: {host:?}"
+        );
+        let said = guest.run(
+            "mkdir /mnt/there && cd /mnt/there && exec python3 -B /mnt/local.py -v",
+            LIMIT,
+        )?;
+        ensure!(
+            said.status == 0 && said.output.contains(LOCAL_TESTS),
+            "{}",
+            said.output
+        );
+        Ok(())
+    })
 }
 
 #[test]
 fn what_fio_writes_it_reads_back() -> Result<()> {
-    let _watch = Watch::start()?;
-    let guest = DebianGuest::new()?;
-    let verified = |name: &str, options: &str| {
-        format!(
-            "fio --name={name} --directory=/mnt --rw=randwrite --verify=crc32c --verify_fatal=1 --do_verify=1 {options} && \
+    watched(|| {
+        let guest = DebianGuest::new()?;
+        let verified = |name: &str, options: &str| {
+            format!(
+                "fio --name={name} --directory=/mnt --rw=randwrite --verify=crc32c --verify_fatal=1 --do_verify=1 {options} && \
              rm /mnt/{name}.*"
-        )
-    };
-    let said = guest.run(
-        &[
-            verified("buffered", "--ioengine=psync --size=8M --bs=16k"),
-            verified("direct", "--ioengine=psync --size=8M --bs=16k --direct=1"),
-            verified("mapped", "--ioengine=mmap --size=8M --bs=16k"),
-            verified("small", "--ioengine=psync --size=256k --bs=512"),
-        ]
-        .join(" && "),
-        LIMIT,
-    )?;
-    ensure!(said.status == 0, "{}", said.output);
-    ensure!(
-        said.output.matches("err= 0").count() == 4,
-        "{}",
-        said.output
-    );
-    Ok(())
+            )
+        };
+        let said = guest.run(
+            &[
+                verified("buffered", "--ioengine=psync --size=8M --bs=16k"),
+                verified("direct", "--ioengine=psync --size=8M --bs=16k --direct=1"),
+                verified("mapped", "--ioengine=mmap --size=8M --bs=16k"),
+                verified("small", "--ioengine=psync --size=256k --bs=512"),
+            ]
+            .join(" && "),
+            LIMIT,
+        )?;
+        ensure!(said.status == 0, "{}", said.output);
+        ensure!(
+            said.output.matches("err= 0").count() == 4,
+            "{}",
+            said.output
+        );
+        Ok(())
+    })
 }
 
 /// A guest that says READY without a share, meets `late` and `single`, says SEEN and waits until both have gone.
@@ -116,61 +119,62 @@ poweroff -f
 
 #[test]
 fn shares_come_and_go_under_a_running_guest() -> Result<()> {
-    let _watch = Watch::start()?;
-    let machine = busybox(VISITOR, &json!([]))?;
-    let late = machine.file("late");
-    fs::create_dir(&late)?;
-    fs::write(late.join("file"), "content")?;
-    fs::write(machine.file("single"), "one\n")?;
-    let mounts = mounts()?;
-    let mut vmm = machine.start()?;
-    let pid = vmm.id().to_string();
-    says(&machine, "READY")?;
-    share(&["attach", "--pid", &pid, "--read-only", "late"], &late)?.ok();
-    let single = machine.file("single");
-    share(&["attach", "--pid", &pid, "single"], &single)?.ok();
-    let own = std::process::id().to_string();
-    for (name, source, of, why) in [
-        ("late", late.as_path(), &pid, "`late` exists"),
-        ("a/b", &late, &pid, "not one path component"),
-        ("..", &late, &pid, "not one path component"),
-        (
-            "none",
-            &machine.file("none"),
-            &pid,
-            "No such file or directory",
-        ),
-        (
-            "proc",
-            Path::new("/proc"),
-            &pid,
-            "controls the host's kernel",
-        ),
-        ("x", &late, &own, "not a husk-vmm with shares"),
-    ] {
-        let refused = share(&["attach", "--pid", of, name], source)?;
+    watched(|| {
+        let machine = busybox(VISITOR, &json!([]))?;
+        let late = machine.file("late");
+        fs::create_dir(&late)?;
+        fs::write(late.join("file"), "content")?;
+        fs::write(machine.file("single"), "one\n")?;
+        let mounts = mounts()?;
+        let mut vmm = machine.start()?;
+        let pid = vmm.id().to_string();
+        says(&machine, "READY")?;
+        share(&["attach", "--pid", &pid, "--read-only", "late"], &late)?.ok();
+        let single = machine.file("single");
+        share(&["attach", "--pid", &pid, "single"], &single)?.ok();
+        let own = std::process::id().to_string();
+        for (name, source, of, why) in [
+            ("late", late.as_path(), &pid, "`late` exists"),
+            ("a/b", &late, &pid, "not one path component"),
+            ("..", &late, &pid, "not one path component"),
+            (
+                "none",
+                &machine.file("none"),
+                &pid,
+                "No such file or directory",
+            ),
+            (
+                "proc",
+                Path::new("/proc"),
+                &pid,
+                "controls the host's kernel",
+            ),
+            ("x", &late, &own, "not a husk-vmm with shares"),
+        ] {
+            let refused = share(&["attach", "--pid", of, name], source)?;
+            ensure!(
+                !refused.status.success() && refused.stderr.contains(why),
+                "{refused:?}"
+            );
+        }
+        ensure!(self::mounts()? == mounts, "the host's mount table changed");
+        says(&machine, "SEEN")?;
+        detach(&pid, "late")?.ok();
+        detach(&pid, "single")?.ok();
+        let again = detach(&pid, "late")?;
+        ensure!(again.stderr.contains("`late` does not exist"), "{again:?}");
+        ensure!(output::wait(&mut vmm, SOON)?.success());
+        let serial = fs::read_to_string(machine.file("serial"))?;
+        for line in ["late says content", "cannot write", "cannot make", "GONE"] {
+            ensure!(serial.contains(line), "not {line}: {serial}");
+        }
         ensure!(
-            !refused.status.success() && refused.stderr.contains(why),
-            "{refused:?}"
+            !serial.contains("in vain") && fs::read_to_string(&single)? == "one\nmore\n",
+            "{serial}"
         );
-    }
-    ensure!(self::mounts()? == mounts, "the host's mount table changed");
-    says(&machine, "SEEN")?;
-    detach(&pid, "late")?.ok();
-    detach(&pid, "single")?.ok();
-    let again = detach(&pid, "late")?;
-    ensure!(again.stderr.contains("`late` does not exist"), "{again:?}");
-    ensure!(output::wait(&mut vmm, SOON)?.success());
-    let serial = fs::read_to_string(machine.file("serial"))?;
-    for line in ["late says content", "cannot write", "cannot make", "GONE"] {
-        ensure!(serial.contains(line), "not {line}: {serial}");
-    }
-    ensure!(
-        !serial.contains("in vain") && fs::read_to_string(&single)? == "one\nmore\n",
-        "{serial}"
-    );
-    ensure!(self::mounts()? == mounts, "mounts are left");
-    Ok(())
+        ensure!(self::mounts()? == mounts, "mounts are left");
+        Ok(())
+    })
 }
 
 /// Files of the crowd; more than the VMM below may have descriptors.
@@ -178,9 +182,9 @@ const CROWD: u32 = 800;
 
 #[test]
 fn a_guest_that_remembers_too_many_files_hears_of_it_and_recovers() -> Result<()> {
-    let _watch = Watch::start()?;
-    let script = format!(
-        "#!/bin/busybox sh
+    watched(|| {
+        let script = format!(
+            "#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /mnt
 /bin/busybox --install -s /bin
 export PATH=/bin
@@ -191,26 +195,27 @@ echo 3 > /proc/sys/vm/drop_caches
 echo again $(cat /mnt/crowd/{CROWD} && echo read)
 poweroff -f
 "
-    );
-    let machine = busybox(&script, &json!([{"name": "crowd", "source": "$DIR/crowd"}]))?;
-    fs::create_dir(machine.file("crowd"))?;
-    for number in 1..=CROWD {
-        fs::write(machine.file(&format!("crowd/{number}")), "")?;
-    }
-    let mut limited = Command::new("prlimit");
-    limited
-        .args(["--nofile=512:512", "--", "husk-vmm", "--config"])
-        .arg(machine.file("config.json"))
-        .stdin(Stdio::null());
-    let ended = output::wait(&mut limited.spawn()?, LIMIT)?;
-    let serial = fs::read_to_string(machine.file("serial"))?;
-    ensure!(ended.success(), "{ended}: {serial}");
-    ensure!(
-        serial.contains("Too many open files") || serial.contains("No file descriptors"),
-        "{serial}"
-    );
-    ensure!(serial.contains("again read"), "{serial}");
-    Ok(())
+        );
+        let machine = busybox(&script, &json!([{"name": "crowd", "source": "$DIR/crowd"}]))?;
+        fs::create_dir(machine.file("crowd"))?;
+        for number in 1..=CROWD {
+            fs::write(machine.file(&format!("crowd/{number}")), "")?;
+        }
+        let mut limited = Command::new("prlimit");
+        limited
+            .args(["--nofile=512:512", "--", "husk-vmm", "--config"])
+            .arg(machine.file("config.json"))
+            .stdin(Stdio::null());
+        let ended = output::wait(&mut limited.spawn()?, LIMIT)?;
+        let serial = fs::read_to_string(machine.file("serial"))?;
+        ensure!(ended.success(), "{ended}: {serial}");
+        ensure!(
+            serial.contains("Too many open files") || serial.contains("No file descriptors"),
+            "{serial}"
+        );
+        ensure!(serial.contains("again read"), "{serial}");
+        Ok(())
+    })
 }
 
 /// A machine with a busybox whose first process is `init`, and these shares.

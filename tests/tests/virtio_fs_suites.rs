@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::debian_guest::DebianGuest;
-use tests::leaks::Watch;
+use tests::leaks::watched;
 use tests::output;
 
 /// Either takes minutes in the testbed.
@@ -26,51 +26,53 @@ const SKIPPED: &[&str] = &["link::link_count_max"];
 #[test]
 #[ignore = "takes minutes, and pjdfstest, which xtask test --all installs"]
 fn pjdfstest_gives_on_a_share_what_it_gives_on_the_host() -> Result<()> {
-    let _watch = Watch::start()?;
-    let guest = DebianGuest::new()?;
-    tool(&guest, "pjdfstest")?;
-    let settings = include_bytes!("../virtio-fs/pjdfstest.toml");
-    guest.put("pjdfstest.toml", settings)?;
-    for side in ["here", "there"] {
-        fs::create_dir(guest.data().join(side))?;
-    }
-    let suite = |root: &Path, side: &str| {
-        let root = root.display();
-        format!("NO_COLOR=1 {root}/pjdfstest -c {root}/pjdfstest.toml -p {root}/{side}")
-    };
-    let line = suite(guest.data(), "here");
-    let host = output::run(Command::new("sh").args(["-c", &line]), b"")?;
-    let host = outcomes(&host.stdout);
-    ensure!(host.len() >= RESULTS, "only {} on the host", host.len());
-    let said = guest.run(&suite(Path::new("/mnt"), "there"), LIMIT)?;
-    let share = outcomes(&said.output);
-    let differ: Vec<String> = host
-        .iter()
-        .filter(|(name, outcome)| share.get(*name) != Some(outcome))
-        .filter(|(name, _)| !SKIPPED.contains(&name.as_str()))
-        .map(|(name, outcome)| format!("{name}: {outcome}, on the share {:?}", share.get(name)))
-        .collect();
-    println!("pjdfstest on the share: {}", sum(&share));
-    ensure!(
-        differ.is_empty() && host.len() == share.len(),
-        "{} and {} results\n{}\n{}",
-        host.len(),
-        share.len(),
-        differ.join("\n"),
-        said.output
-    );
-    Ok(())
+    watched(|| {
+        let guest = DebianGuest::new()?;
+        tool(&guest, "pjdfstest")?;
+        let settings = include_bytes!("../virtio-fs/pjdfstest.toml");
+        guest.put("pjdfstest.toml", settings)?;
+        for side in ["here", "there"] {
+            fs::create_dir(guest.data().join(side))?;
+        }
+        let suite = |root: &Path, side: &str| {
+            let root = root.display();
+            format!("NO_COLOR=1 {root}/pjdfstest -c {root}/pjdfstest.toml -p {root}/{side}")
+        };
+        let line = suite(guest.data(), "here");
+        let host = output::run(Command::new("sh").args(["-c", &line]), b"")?;
+        let host = outcomes(&host.stdout);
+        ensure!(host.len() >= RESULTS, "only {} on the host", host.len());
+        let said = guest.run(&suite(Path::new("/mnt"), "there"), LIMIT)?;
+        let share = outcomes(&said.output);
+        let differ: Vec<String> = host
+            .iter()
+            .filter(|(name, outcome)| share.get(*name) != Some(outcome))
+            .filter(|(name, _)| !SKIPPED.contains(&name.as_str()))
+            .map(|(name, outcome)| format!("{name}: {outcome}, on the share {:?}", share.get(name)))
+            .collect();
+        println!("pjdfstest on the share: {}", sum(&share));
+        ensure!(
+            differ.is_empty() && host.len() == share.len(),
+            "{} and {} results\n{}\n{}",
+            host.len(),
+            share.len(),
+            differ.join("\n"),
+            said.output
+        );
+        Ok(())
+    })
 }
 
 #[test]
 #[ignore = "takes minutes, and fsx, which xtask test --all installs"]
 fn fsx_does_2_000_operations_on_a_share() -> Result<()> {
-    let _watch = Watch::start()?;
-    let guest = DebianGuest::new()?;
-    tool(&guest, "fsx")?;
-    let said = guest.run("exec /mnt/fsx -q -N 2000 -S 42 /mnt/file", LIMIT)?;
-    ensure!(said.status == 0, "{}", said.output);
-    Ok(())
+    watched(|| {
+        let guest = DebianGuest::new()?;
+        tool(&guest, "fsx")?;
+        let said = guest.run("exec /mnt/fsx -q -N 2000 -S 42 /mnt/file", LIMIT)?;
+        ensure!(said.status == 0, "{}", said.output);
+        Ok(())
+    })
 }
 
 /// Copies a tool to where the guest has it, too.
