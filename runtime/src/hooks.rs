@@ -10,6 +10,7 @@ use std::time::Duration;
 use oci_spec::runtime::Hook;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
+use crate::network::on_host;
 use crate::process::wait_readable;
 use crate::state::View;
 
@@ -52,16 +53,22 @@ pub(crate) enum HookError {
     },
 }
 
-/// Runs hooks in order, up to the first that fails.
+/// Runs hooks in order, up to the first that fails, in the network namespace of the host.
 pub(crate) fn run(
     kind: &'static str,
     hooks: Option<&Vec<Hook>>,
     state: &View<'_>,
 ) -> Result<(), HookError> {
-    hooks
-        .into_iter()
-        .flatten()
-        .try_for_each(|hook| run_one(kind, hook, state))
+    let hooks = hooks.filter(|hooks| !hooks.is_empty());
+    let Some(hooks) = hooks else {
+        return Ok(());
+    };
+    let run_all = || hooks.iter().try_for_each(|hook| run_one(kind, hook, state));
+    on_host(run_all).map_err(|source| HookError::Run {
+        kind,
+        path: hooks[0].path().clone(),
+        source,
+    })?
 }
 
 fn run_one(kind: &'static str, hook: &Hook, state: &View<'_>) -> Result<(), HookError> {
@@ -137,6 +144,7 @@ mod tests {
                 start_time: 1,
             },
             vmm: None,
+            network: None,
         };
         run(
             "prestart",

@@ -15,6 +15,7 @@ mod inherited;
 mod lifecycle;
 mod log;
 mod monitor;
+mod network;
 mod process;
 mod sandbox;
 mod state;

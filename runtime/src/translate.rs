@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, Linux, Mount, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Mount, Process, Spec};
 use protocol::rpc::SHARES_DIR;
 use protocol::sandbox::ShareConfig;
 
@@ -135,10 +135,14 @@ fn translate_linux(
     for namespace in linux.namespaces_mut().iter_mut().flatten() {
         if namespace.path().is_some() {
             let kind = namespace.typ();
+            namespace.set_path(None);
+            // The monitor has joined it (`network`).
+            if kind == LinuxNamespaceType::Network {
+                continue;
+            }
             warnings.push(format!(
                 "linux.namespaces: the host's {kind:?} namespace is not joined"
             ));
-            namespace.set_path(None);
         }
     }
     let resources = linux.resources_mut().as_mut();
@@ -231,7 +235,7 @@ mod tests {
             "hooks": {"poststop": [{"path": "/bin/true"}], "startContainer": [{"path": "/in/guest"}]},
             "linux": {
                 "cgroupsPath": "a.slice:b:c",
-                "namespaces": [{"type": "network", "path": "/run/netns/x"}, {"type": "pid"}],
+                "namespaces": [{"type": "network", "path": "/run/netns/x"}, {"type": "ipc", "path": "/x"}],
                 "resources": {"cpu": {"cpus": "0-63", "shares": 100}},
             },
         });
@@ -277,7 +281,7 @@ mod tests {
         assert_eq!(spec["linux"]["cgroupsPath"], "/c1");
         assert_eq!(
             spec["linux"]["namespaces"],
-            json!([{"type": "network"}, {"type": "pid"}])
+            json!([{"type": "network"}, {"type": "ipc"}])
         );
         assert_eq!(spec["linux"]["resources"]["cpu"], json!({"shares": 100}));
         assert_eq!(

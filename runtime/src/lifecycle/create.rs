@@ -14,6 +14,7 @@ use crate::bundle::Bundle;
 use crate::hooks;
 use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
+use crate::network::Wanted;
 use crate::process::ProcessRef;
 use crate::sandbox::{Booting, Install, Sandbox, SandboxError, plan};
 use crate::state::{
@@ -28,6 +29,7 @@ pub(crate) struct NewContainer {
     spec: serde_json::Value,
     config: SandboxConfig,
     install: Install,
+    network: Wanted,
     mode: Mode,
     claim: Claim,
 }
@@ -60,6 +62,7 @@ pub(crate) fn prepare(
     for warning in &translated.warnings {
         log.warn(warning);
     }
+    let network = Wanted::of(&bundle.spec)?;
     let install = Install::find().map_err(SandboxError::Install)?;
     let claim = ContainerDir::create(root, &id)?;
     let config = plan(&install, &bundle.spec, translated.shares, claim.path());
@@ -69,6 +72,7 @@ pub(crate) fn prepare(
         spec: translated.spec,
         config,
         install,
+        network,
         mode,
         claim,
     })
@@ -139,12 +143,14 @@ impl NewContainer {
             &self.bundle,
             own.map_err(LifecycleError::Monitor)?,
         );
+        record.network = self.network.enter()?;
         dir.write(&record)?;
+        // They bring interfaces: what the machine has is known after them.
+        run_hooks(&record)?;
         let booting = Booting::launch(&self.install, &self.config, dir.path())?;
         record.vmm = Some(booting.process()?);
         dir.write(&record)?;
         let mut sandbox = booting.wait(&signals)?;
-        run_hooks(&record)?;
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
         let (spec, stdio) = (Box::new(self.spec), streams.message.clone());

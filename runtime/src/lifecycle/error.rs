@@ -4,6 +4,7 @@ use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
 use crate::hooks::HookError;
 use crate::monitor::{DetachError, StdioError};
+use crate::network::NetworkError;
 use crate::sandbox::SandboxError;
 use crate::state::{IdError, StateError};
 use crate::translate::TranslateError;
@@ -20,6 +21,9 @@ pub(crate) enum LifecycleError {
     /// What the bundle asks for.
     #[error("config.json cannot be run in a guest")]
     Translate(#[from] TranslateError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),

@@ -287,6 +287,7 @@ mod tests {
             phase: Phase::Created,
             monitor: ProcessRef::of(pid).unwrap(),
             vmm: None,
+            network: None,
         }
     }
 

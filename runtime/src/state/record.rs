@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::ContainerId;
 use crate::bundle::Bundle;
 use crate::clock;
+use crate::network::Namespace;
 use crate::process::ProcessRef;
 
 /// Version of the files. Another version is not read.
@@ -43,6 +44,8 @@ pub(crate) struct Record {
     pub(crate) monitor: ProcessRef,
     /// The virtual machine, once it has been started.
     pub(crate) vmm: Option<ProcessRef>,
+    /// The network namespace that the monitor is in, if it is not the host's.
+    pub(crate) network: Option<Namespace>,
 }
 
 /// How far a container has come by the commands given.
@@ -112,6 +115,7 @@ impl Record {
             phase: Phase::Creating,
             monitor,
             vmm: None,
+            network: None,
         }
     }
 
