@@ -98,6 +98,8 @@ pub enum DeviceConfig {
     Vsock(VsockConfig),
     /// virtio-fs (virtio 1.2, 5.11).
     Fs(FsConfig),
+    /// virtio-net (virtio 1.2, 5.1).
+    Net(NetConfig),
 }
 
 /// A virtio console with one port.
@@ -182,4 +184,28 @@ pub enum CachePolicy {
     Auto,
     /// Everything, for ever. Only for shares that the host does not change.
     Always,
+}
+
+/// A virtio network interface, connected to a tap of the host.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetConfig {
+    /// The tap's name, at most 15 bytes. It must exist, be persistent if it is to outlive the machine, and have nobody else attached.
+    pub tap: String,
+    /// The network namespace in which the tap lives, by a path such as `/run/netns/blue`. Default: the VMM's own.
+    #[serde(default)]
+    pub netns: Option<PathBuf>,
+    /// The address the guest is told, as in `02:00:00:00:00:01`. Default: the guest makes one up.
+    #[serde(default)]
+    pub mac: Option<String>,
+    /// The largest packet the guest is told to send, 68 to 65,521 bytes. Default: the tap's.
+    #[serde(default)]
+    pub mtu: Option<u16>,
+    /// Pairs of queues, 1 to 8. More than one needs a tap made with `multi_queue`.
+    #[serde(default = "default_queue_pairs")]
+    pub queue_pairs: u16,
+}
+
+fn default_queue_pairs() -> u16 {
+    1
 }

@@ -51,6 +51,7 @@ pub(super) fn check(
                     console(&key, config, stdio).map(DeviceSpec::Console)
                 }
                 DeviceConfig::Blk(config) => blk(&key, config).map(DeviceSpec::Blk),
+                DeviceConfig::Net(_) => Err(value(&key, "is a net device: not yet".to_owned())),
             }
         })
         .collect()
