@@ -10,6 +10,7 @@
 
 mod boot;
 mod container;
+mod network;
 mod rpc;
 mod stdio;
 
@@ -18,7 +19,7 @@ use std::error::Error;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use boot::{mounts, network, poweroff, root};
+use boot::{mounts, poweroff, root};
 use container::{Containers, Failure, helper};
 use protocol::rpc::ErrorCode;
 

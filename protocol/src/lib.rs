@@ -11,6 +11,7 @@
 //! depends on no other crate of husk.
 
 pub mod frame;
+pub mod network;
 pub mod rpc;
 pub mod sandbox;
 pub mod stream;

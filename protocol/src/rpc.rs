@@ -4,6 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::network::Network;
 use crate::stream::{Stdio, WindowSize};
 
 /// Where the guest mounts the sandbox's virtio-fs device. Each share is a directory or file below it.
@@ -20,6 +21,11 @@ pub enum Request {
     Hello {
         /// [`crate::VERSION`] of the host.
         version: u32,
+    },
+    /// Sets up the interfaces of the guest's first network namespace.
+    Network {
+        /// How.
+        network: Box<Network>,
     },
     /// Makes a container; its process waits for `Start`.
     Create {

@@ -2,7 +2,6 @@
 
 pub(crate) mod cgroups;
 pub(crate) mod mounts;
-pub(crate) mod network;
 pub(crate) mod poweroff;
 pub(crate) mod reaper;
 pub(crate) mod root;

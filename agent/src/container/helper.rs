@@ -23,7 +23,7 @@ use super::launch::receive_descriptors;
 use super::order::{Order, Outcome, Task};
 use super::seccomp::LateFilter;
 use super::{Failure, LIBCONTAINER};
-use crate::boot::network;
+use crate::network;
 
 /// `argv[0]` of the helper.
 pub(crate) const HELPER_NAME: &str = "husk-agent-helper";

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use protocol::frame::{self, FrameError};
+use protocol::network::Network;
 use protocol::rpc::{ErrorCode, Reply, Request};
 
 use rustix::event::{PollFd, PollFlags};
@@ -14,6 +15,7 @@ use rustix::io::Errno;
 
 use crate::boot::poweroff;
 use crate::container::{Call, Containers, Failure, Lifelines};
+use crate::network;
 
 const GREET_FIRST: &str = "the first call must be hello";
 
@@ -88,6 +90,7 @@ impl Session<'_> {
     fn carry_out(&mut self, request: Request) -> Call {
         let containers = self.containers;
         match request {
+            Request::Network { network } => set_up_network(&network),
             Request::Create { id, spec, stdio } => containers.create(&id, *spec, &stdio),
             Request::Start { id } => containers.start(&id),
             Request::Exec {
@@ -136,6 +139,13 @@ impl Session<'_> {
         Some(Reply::Exited {
             status: exit.wait(),
         })
+    }
+}
+
+fn set_up_network(network: &Network) -> Call {
+    match network::set_up(network) {
+        Ok(()) => Ok(Reply::Done {}),
+        Err(error) => Err(Failure::caused(ErrorCode::Internal, &error)),
     }
 }
 
