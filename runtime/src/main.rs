@@ -11,6 +11,7 @@ mod cli;
 mod clock;
 mod commands;
 mod hooks;
+mod host_view;
 mod inherited;
 mod lifecycle;
 mod log;

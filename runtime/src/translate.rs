@@ -192,20 +192,26 @@ fn share_bind(
         source: error,
     };
     metadata.map_err(failed)?;
-    let read_only = options(mount).any(|option| option == "ro" || option == "rro");
     Ok(ShareConfig {
         name: share_name(id, &format!("m{index}")),
         source,
-        read_only,
+        read_only: is_read_only(mount),
     })
 }
 
-fn is_bind(mount: &Mount) -> bool {
+/// Whether a bind mount forbids writing.
+pub(crate) fn is_read_only(mount: &Mount) -> bool {
+    options(mount).any(|option| option == "ro" || option == "rro")
+}
+
+/// Whether a mount brings something of the host.
+pub(crate) fn is_bind(mount: &Mount) -> bool {
     mount.typ().as_deref() == Some("bind")
         || options(mount).any(|option| option == "bind" || option == "rbind")
 }
 
-fn options(mount: &Mount) -> impl Iterator<Item = &str> {
+/// A mount's options.
+pub(crate) fn options(mount: &Mount) -> impl Iterator<Item = &str> {
     mount.options().iter().flatten().map(String::as_str)
 }
 

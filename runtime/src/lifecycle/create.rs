@@ -12,6 +12,7 @@ use super::LifecycleError;
 use crate::agent_client::AgentClient;
 use crate::bundle::Bundle;
 use crate::hooks;
+use crate::host_view::HostView;
 use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::network::Wanted;
@@ -121,6 +122,7 @@ impl Console<'_> {
 #[derive(Debug)]
 pub(crate) struct Made {
     monitor: Monitor,
+    view: HostView,
     sandbox: Sandbox,
     claim: Claim,
 }
@@ -164,12 +166,14 @@ impl NewContainer {
             return Err(SandboxError::Died { reason }.into());
         }
         created.map_err(LifecycleError::Process)?;
+        let view = HostView::enter(&self.bundle)?;
         let wait = AgentClient::connect(&sandbox.socket)?;
         let monitor = Monitor::new(ProcessName { id, exec: None }, wait, streams, signals)?;
         record.phase = Phase::Created;
         dir.write(&record)?;
         Ok(Made {
             monitor,
+            view,
             sandbox,
             claim: self.claim,
         })
@@ -186,6 +190,7 @@ impl Made {
         dir.unlock();
         Serving {
             monitor: self.monitor,
+            _view: self.view,
             sandbox: self.sandbox,
             path,
         }
@@ -196,6 +201,8 @@ impl Made {
 #[derive(Debug)]
 pub(crate) struct Serving {
     monitor: Monitor,
+    /// Where engines look for the container's files, as long as this exists.
+    _view: HostView,
     sandbox: Sandbox,
     path: PathBuf,
 }

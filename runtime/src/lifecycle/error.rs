@@ -3,6 +3,7 @@
 use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
 use crate::hooks::HookError;
+use crate::host_view::HostViewError;
 use crate::monitor::{DetachError, StdioError};
 use crate::network::NetworkError;
 use crate::sandbox::SandboxError;
@@ -36,6 +37,9 @@ pub(crate) enum LifecycleError {
     /// A hook.
     #[error(transparent)]
     Hook(#[from] HookError),
+    /// The host's view of the container's files.
+    #[error(transparent)]
+    HostView(#[from] HostViewError),
     /// The monitor.
     #[error(transparent)]
     Detach(#[from] DetachError),
