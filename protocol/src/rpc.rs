@@ -27,12 +27,16 @@ pub enum Request {
         /// How.
         network: Box<Network>,
     },
-    /// Makes a container; its process waits for `Start`.
+    /// Makes a container; its process waits for `Start`. The container is deleted by force when the connection that carried
+    /// this call closes: its monitor is gone.
     Create {
-        /// Container id.
+        /// Container id, unique in the guest.
         id: String,
         /// The OCI runtime spec (`config.json`) with every path as the guest sees it.
         spec: Box<serde_json::Value>,
+        /// Namespaces of other containers in the guest that this one joins. The spec has an entry of each kind, without a path.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        join: Vec<Join>,
         /// Standard streams of the first process.
         stdio: Stdio,
     },
@@ -114,6 +118,68 @@ pub enum Request {
     },
     /// Powers the guest off, after killing every container.
     Shutdown {},
+}
+
+/// "The namespace of this kind that container X is in."
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Join {
+    /// The kind.
+    pub kind: NamespaceKind,
+    /// Id of a container in the same guest whose first process has not ended.
+    pub container: String,
+}
+
+/// Kinds of namespace that containers of one guest can share, by the names of the OCI runtime spec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NamespaceKind {
+    /// Control groups.
+    Cgroup,
+    /// System V IPC and POSIX message queues.
+    Ipc,
+    /// Interfaces, addresses, ports.
+    Network,
+    /// Process ids.
+    Pid,
+    /// User and group ids.
+    User,
+    /// Host name and domain name.
+    Uts,
+}
+
+impl NamespaceKind {
+    /// Its name in `linux.namespaces[].type`.
+    #[must_use]
+    pub fn oci_name(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            other => other.file_name(),
+        }
+    }
+
+    /// Its name below `/proc/<pid>/ns`.
+    #[must_use]
+    pub fn file_name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::Ipc => "ipc",
+            Self::Network => "net",
+            Self::Pid => "pid",
+            Self::User => "user",
+            Self::Uts => "uts",
+        }
+    }
+
+    /// Every kind.
+    pub const ALL: [Self; 6] = [
+        Self::Cgroup,
+        Self::Ipc,
+        Self::Network,
+        Self::Pid,
+        Self::User,
+        Self::Uts,
+    ];
 }
 
 /// The answer to one [`Request`].

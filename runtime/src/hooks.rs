@@ -145,6 +145,7 @@ mod tests {
             },
             vmm: None,
             network: None,
+            namespaces: Vec::new(),
         };
         run(
             "prestart",

@@ -5,6 +5,7 @@
 //! `monitor`, which stays.
 
 mod agent_client;
+mod annotations;
 mod bundle;
 mod chain;
 mod cli;

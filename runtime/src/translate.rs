@@ -4,10 +4,11 @@
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Mount, Process, Spec};
-use protocol::rpc::SHARES_DIR;
+use protocol::rpc::{Join, SHARES_DIR};
 use protocol::sandbox::ShareConfig;
 
 use crate::bundle::Bundle;
+use crate::lifecycle::kind_of;
 use crate::state::ContainerId;
 
 /// Most bind mounts of a container.
@@ -58,8 +59,12 @@ pub(crate) struct Translated {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Translates a bundle's spec.
-pub(crate) fn translate(bundle: &Bundle, id: &ContainerId) -> Result<Translated, TranslateError> {
+/// Translates a bundle's spec. `joins` are the namespaces that it shares with containers of its machine.
+pub(crate) fn translate(
+    bundle: &Bundle,
+    id: &ContainerId,
+    joins: &[Join],
+) -> Result<Translated, TranslateError> {
     let mut spec = bundle.spec.clone();
     let mut warnings = Vec::new();
     let rootfs = share_name(id, "rootfs");
@@ -82,7 +87,7 @@ pub(crate) fn translate(bundle: &Bundle, id: &ContainerId) -> Result<Translated,
         return Err(TranslateError::TooManyBinds);
     }
     if let Some(linux) = spec.linux_mut() {
-        translate_linux(linux, id, &mut warnings)?;
+        translate_linux(linux, id, joins, &mut warnings)?;
     }
     if let Some(process) = spec.process_mut() {
         translate_process(process, &mut warnings);
@@ -120,6 +125,7 @@ pub(crate) fn translate_process(process: &mut Process, warnings: &mut Vec<String
 fn translate_linux(
     linux: &mut Linux,
     id: &ContainerId,
+    joins: &[Join],
     warnings: &mut Vec<String>,
 ) -> Result<(), TranslateError> {
     let unsupported = |field| TranslateError::Unsupported { field };
@@ -140,9 +146,11 @@ fn translate_linux(
             if kind == LinuxNamespaceType::Network {
                 continue;
             }
-            warnings.push(format!(
-                "linux.namespaces: the host's {kind:?} namespace is not joined"
-            ));
+            if !joins.iter().any(|join| kind_of(kind) == Some(join.kind)) {
+                warnings.push(format!(
+                    "linux.namespaces: the host's {kind:?} namespace is not joined"
+                ));
+            }
         }
     }
     let resources = linux.resources_mut().as_mut();
@@ -262,7 +270,7 @@ mod tests {
     fn paths_of_the_host_become_shares() {
         let mut bundle = bundle(|spec| spec["mounts"][2]["source"] = json!("dev/null"));
         bundle.dir = "/".into();
-        let Translated { spec, shares, .. } = translate(&bundle, &id()).unwrap();
+        let Translated { spec, shares, .. } = translate(&bundle, &id(), &[]).unwrap();
         assert_eq!(spec["root"]["path"], format!("{SHARES_DIR}/c1-rootfs"));
         assert_eq!(spec["mounts"][0]["source"], "proc");
         assert_eq!(spec["mounts"][1]["source"], format!("{SHARES_DIR}/c1-m1"));
@@ -283,7 +291,7 @@ mod tests {
     #[test]
     fn what_belongs_to_the_host_stays_there() {
         let bundle = bundle(|spec| spec["mounts"] = json!([]));
-        let Translated { spec, warnings, .. } = translate(&bundle, &id()).unwrap();
+        let Translated { spec, warnings, .. } = translate(&bundle, &id(), &[]).unwrap();
         assert_eq!(spec["linux"]["cgroupsPath"], "/c1");
         assert_eq!(
             spec["linux"]["namespaces"],
@@ -305,7 +313,7 @@ mod tests {
                 spec["mounts"][2]["source"] = json!("/dev/null");
                 spec.pointer_mut(parent).unwrap()[key] = value;
             });
-            let error = translate(&bundle, &id()).unwrap_err().to_string();
+            let error = translate(&bundle, &id(), &[]).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         };
         let hook = json!([{"path": "/bin/true"}]);

@@ -11,16 +11,17 @@ use crate::shares::Change;
 pub(crate) const HELP: &str = "\
 Runs one virtual machine.
 
-Usage: husk-vmm --config FILE [--api-socket PATH]
+Usage: husk-vmm --config FILE [--api-socket PATH] [--lifeline]
        husk-vmm share --help
 
   --config FILE       the machine, as JSON (docs/config.md)
   --api-socket PATH   serve the HTTP API on this unix socket (docs/api.md)
+  --lifeline          end with 137 when nobody holds the other end of standard input, a pipe, any more
   --help              print this
   --version           print the version
 
 Exit status: 0 the guest powered off or reset; 1 internal error; 2 bad config or usage; 3 no usable KVM;
-4 the guest panicked; 137 killed through the API.
+4 the guest panicked; 137 killed through the API or the lifeline.
 
 Example: husk-vmm --config sandbox.json, with
   {\"boot\": {\"kernel\": \"/boot/vmlinux\", \"cmdline\": \"console=ttyS0\"}, \"serial\": {\"mode\": \"stdio\"}}
@@ -46,6 +47,8 @@ pub(crate) enum Command {
         config: PathBuf,
         /// Where to serve the API.
         api_socket: Option<PathBuf>,
+        /// Whether to end with standard input.
+        lifeline: bool,
     },
     /// Change the shares of a machine that runs.
     Share(Change),
@@ -58,12 +61,13 @@ pub(crate) enum Command {
 /// Reads the arguments behind the program's name.
 pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, UsageError> {
     let usage = |error: lexopt::Error| UsageError::Option(error.to_string());
-    let (mut config, mut api_socket) = (None, None);
+    let (mut config, mut api_socket, mut lifeline) = (None, None, false);
     let mut parser = lexopt::Parser::from_args(arguments);
     while let Some(argument) = parser.next().map_err(usage)? {
         match argument {
             Long("config") => config = Some(parser.value().map_err(usage)?.into()),
             Long("api-socket") => api_socket = Some(parser.value().map_err(usage)?.into()),
+            Long("lifeline") => lifeline = true,
             Long("help") | Short('h') => return Ok(Command::Help),
             Value(word) if word == "share" => {
                 return Change::parse(&mut parser)
@@ -75,7 +79,11 @@ pub(crate) fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Com
         }
     }
     let config = config.ok_or(UsageError::NoConfig)?;
-    Ok(Command::Run { config, api_socket })
+    Ok(Command::Run {
+        config,
+        api_socket,
+        lifeline,
+    })
 }
 
 #[cfg(test)]
@@ -88,11 +96,16 @@ mod tests {
 
     #[test]
     fn options_are_understood_or_named() {
-        let run = Command::Run {
+        let run = |lifeline| Command::Run {
             config: "a".into(),
             api_socket: Some("b".into()),
+            lifeline,
         };
-        assert_eq!(parsed(&["--config", "a", "--api-socket=b"]), Ok(run));
+        assert_eq!(parsed(&["--config", "a", "--api-socket=b"]), Ok(run(false)));
+        assert_eq!(
+            parsed(&["--lifeline", "--config", "a", "--api-socket", "b"]),
+            Ok(run(true))
+        );
         assert_eq!(parsed(&["--help"]), Ok(Command::Help));
         for (arguments, expected) in [
             (&["--config"][..], "--config"),

@@ -38,7 +38,11 @@ fn main() -> ExitCode {
             }
         }
         Ok(Command::Version) => println!("husk-vmm {}", env!("CARGO_PKG_VERSION")),
-        Ok(Command::Run { config, api_socket }) => match run_machine(&config, api_socket) {
+        Ok(Command::Run {
+            config,
+            api_socket,
+            lifeline,
+        }) => match run_machine(&config, api_socket, lifeline) {
             Ok(outcome) => {
                 if let Some(complaint) = outcome.complaint() {
                     eprintln!("husk-vmm: {complaint}");
@@ -58,7 +62,11 @@ fn fail(error: &VmmError) -> ExitCode {
     error.code()
 }
 
-fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, VmmError> {
+fn run_machine(
+    config: &Path,
+    api_socket: Option<PathBuf>,
+    lifeline: bool,
+) -> Result<Outcome, VmmError> {
     let config = config::load(config)?;
     let spec = config::check(&config)?;
     let api = api_socket.map(api::Server::bind).transpose()?;
@@ -74,5 +82,6 @@ fn run_machine(config: &Path, api_socket: Option<PathBuf>) -> Result<Outcome, Vm
     };
     // Threads use it until the process ends.
     let machine = Box::leak(Box::new(machine));
-    Ok(run::run(machine, &control, api)?)
+    let lifeline = lifeline.then(rustix::stdio::stdin);
+    Ok(run::run(machine, &control, api, lifeline)?)
 }

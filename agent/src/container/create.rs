@@ -4,25 +4,35 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use protocol::rpc::{ErrorCode, Reply};
+use protocol::rpc::{ErrorCode, Join, Reply};
 use protocol::stream::Stdio;
 use serde_json::{Map, Value};
 
 use super::order::Task;
-use super::{Call, Container, Containers, Failure, MAX_CONTAINERS, Phase, cwd};
+use super::{Call, Container, Containers, Failure, Lifelines, MAX_CONTAINERS, Phase, cwd};
 use crate::boot::cgroups::Cgroup;
 use crate::boot::mounts;
 use crate::locked;
 
 impl Containers {
-    pub(crate) fn create(&self, id: &str, spec: Value, stdio: &Stdio) -> Call {
+    pub(crate) fn create(
+        &self,
+        id: &str,
+        mut spec: Value,
+        join: &[Join],
+        stdio: &Stdio,
+        lifelines: &mut Lifelines,
+    ) -> Call {
         super::check_name("container id", id)?;
         let mut claim = self.reserve(id)?;
+        self.join(&mut spec, join)?;
         let spec = guest_spec(spec, id, stdio)?;
         mounts::mount_shares().map_err(|error| Failure::caused(ErrorCode::Internal, &error))?;
         let container = self.make(id, &spec, stdio).inspect_err(|_| discard(id))?;
         let pid = container.init.pid();
-        claim.fill(Arc::new(container));
+        let container = Arc::new(container);
+        claim.fill(Arc::clone(&container));
+        lifelines.hold(container);
         Ok(Reply::Started { pid })
     }
 

@@ -13,28 +13,8 @@ use serde_json::Value;
 
 use super::order::Task;
 use super::process::Process;
-use super::{Call, Container, Containers, Failure, MAX_EXECS, Phase, cwd};
+use super::{Call, Container, Containers, Failure, Lifelines, MAX_EXECS, Phase, cwd};
 use crate::locked;
-
-/// The processes that a connection started: they end with it.
-#[derive(Debug, Default)]
-pub(crate) struct Lifelines(Vec<Arc<Process>>);
-
-impl Lifelines {
-    fn push(&mut self, process: Arc<Process>) {
-        self.0.retain(|process| process.exit().status().is_none());
-        self.0.push(process);
-    }
-}
-
-impl Drop for Lifelines {
-    fn drop(&mut self) {
-        for process in &self.0 {
-            // One that has ended meanwhile needs no signal.
-            process.signal(Signal::KILL).ok();
-        }
-    }
-}
 
 impl Containers {
     pub(crate) fn exec(
@@ -51,7 +31,7 @@ impl Containers {
         make_room(&mut locked(&container.execs), exec, id)?;
         let started = Arc::new(self.make_process(&container, process, stdio)?);
         let pid = started.pid();
-        lifelines.push(Arc::clone(&started));
+        lifelines.watch(Arc::clone(&started));
         // Another call may have taken the name meanwhile; the loser ends with its lifeline.
         let mut execs = locked(&container.execs);
         make_room(&mut execs, exec, id).inspect_err(|_| {

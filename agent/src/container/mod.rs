@@ -18,7 +18,9 @@ mod delete;
 mod exec;
 mod executor;
 pub(crate) mod helper;
+mod join;
 mod launch;
+mod lifelines;
 mod order;
 mod pause;
 mod process;
@@ -39,7 +41,7 @@ use std::sync::{Arc, Mutex};
 
 use protocol::rpc::{ErrorCode, Reply};
 
-pub(crate) use self::exec::Lifelines;
+pub(crate) use self::lifelines::Lifelines;
 use self::process::Process;
 use crate::boot::cgroups::Cgroup;
 use crate::boot::reaper::Reaper;

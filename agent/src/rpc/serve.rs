@@ -1,6 +1,6 @@
 //! One call connection: a frame in, a [`Request`] carried out, a [`Reply`] back, until the host hangs up.
 //!
-//! A process started by `Exec` lives no longer than the connection that carried the call.
+//! A process started by `Exec`, and a container made by `Create`, live no longer than the connection that carried the call.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -21,35 +21,13 @@ const GREET_FIRST: &str = "the first call must be hello";
 
 /// Serves a connection until the host closes it or breaks the framing.
 pub(crate) fn serve(connection: OwnedFd, containers: &Arc<Containers>) {
-    let socket = File::from(connection);
     let mut session = Session {
         greeted: false,
         containers,
         lifelines: Lifelines::default(),
     };
-    loop {
-        let reply = match frame::read::<Request>(&socket) {
-            Ok(Request::Shutdown {}) if session.greeted => {
-                shut_down(&socket, containers);
-                continue;
-            }
-            Ok(Request::Wait { id, exec }) if session.greeted => {
-                match session.wait(&socket, &id, exec.as_deref()) {
-                    Some(reply) => reply,
-                    None => return,
-                }
-            }
-            Ok(request) => session.answer(request),
-            // The frame was read to its end: the next one can be understood.
-            Err(error @ FrameError::Json(_)) => {
-                Failure::caused(ErrorCode::Invalid, &error).into_reply()
-            }
-            Err(_) => return,
-        };
-        if frame::write(&socket, &reply).is_err() {
-            return;
-        }
-    }
+    session.serve(&File::from(connection));
+    session.lifelines.end(containers);
 }
 
 struct Session<'a> {
@@ -59,6 +37,32 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
+    fn serve(&mut self, socket: &File) {
+        loop {
+            let reply = match frame::read::<Request>(socket) {
+                Ok(Request::Shutdown {}) if self.greeted => {
+                    shut_down(socket, self.containers);
+                    continue;
+                }
+                Ok(Request::Wait { id, exec }) if self.greeted => {
+                    match self.wait(socket, &id, exec.as_deref()) {
+                        Some(reply) => reply,
+                        None => return,
+                    }
+                }
+                Ok(request) => self.answer(request),
+                // The frame was read to its end: the next one can be understood.
+                Err(error @ FrameError::Json(_)) => {
+                    Failure::caused(ErrorCode::Invalid, &error).into_reply()
+                }
+                Err(_) => return,
+            };
+            if frame::write(socket, &reply).is_err() {
+                return;
+            }
+        }
+    }
+
     fn answer(&mut self, request: Request) -> Reply {
         if let Request::Hello { version } = request {
             return self.greet(version);
@@ -91,7 +95,12 @@ impl Session<'_> {
         let containers = self.containers;
         match request {
             Request::Network { network } => set_up_network(&network),
-            Request::Create { id, spec, stdio } => containers.create(&id, *spec, &stdio),
+            Request::Create {
+                id,
+                spec,
+                join,
+                stdio,
+            } => containers.create(&id, *spec, &join, &stdio, &mut self.lifelines),
             Request::Start { id } => containers.start(&id),
             Request::Exec {
                 id,
@@ -256,6 +265,7 @@ mod tests {
                 &Request::Create {
                     id: id.to_owned(),
                     spec: Box::default(),
+                    join: Vec::new(),
                     stdio: protocol::stream::Stdio::Pipes {
                         stdin: None,
                         stdout: None,

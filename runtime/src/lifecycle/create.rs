@@ -5,11 +5,14 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
 use protocol::rpc::Request;
-use protocol::sandbox::SandboxConfig;
+use protocol::sandbox::ShareConfig;
 use protocol::stream::WindowSize;
 
 use super::LifecycleError;
+use super::clear::withdraw;
+use super::neighbours::{self, Home, NeighbourError};
 use crate::agent_client::AgentClient;
+use crate::annotations::Annotations;
 use crate::bundle::Bundle;
 use crate::hooks;
 use crate::host_view::HostView;
@@ -17,9 +20,9 @@ use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::network::Wanted;
 use crate::process::ProcessRef;
-use crate::sandbox::{Booting, Install, Sandbox, SandboxError, plan};
+use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, plan};
 use crate::state::{
-    ContainerDir, ContainerId, Exit, Phase, Record, Root, Status, View, write_exit,
+    ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, Status, View, write_exit,
 };
 use crate::translate::translate;
 
@@ -27,23 +30,27 @@ use crate::translate::translate;
 #[derive(Debug)]
 pub(crate) struct NewContainer {
     bundle: Bundle,
+    root: Root,
     spec: serde_json::Value,
-    config: SandboxConfig,
+    shares: Vec<ShareConfig>,
     install: Install,
     network: Wanted,
+    home: Option<Home>,
+    sandbox_memory: Option<u64>,
     mode: Mode,
     claim: Claim,
 }
 
-/// The state directory of a container that is not complete yet: removed unless it is kept.
+/// The state directory of a container that is not complete yet: removed, with its sandbox, unless it is kept.
 #[derive(Debug)]
 struct Claim(Option<ContainerDir>);
 
 impl Drop for Claim {
     fn drop(&mut self) {
         if let Some(dir) = self.0.take() {
+            let record = dir.read().ok().map(|(record, _)| record);
             // The failure that led here is the one to report.
-            drop(dir.remove());
+            drop(withdraw(dir, record.as_ref()));
         }
     }
 }
@@ -59,21 +66,29 @@ pub(crate) fn prepare(
     let id = ContainerId::parse(id)?;
     let bundle = Bundle::load(bundle)?;
     let mode = console.mode(&bundle)?;
-    let translated = translate(&bundle, &id)?;
+    let annotations = Annotations::of(bundle.spec.annotations().as_ref());
+    let sandbox_memory = annotations.sandbox_memory().map_err(NeighbourError::from)?;
+    let home = neighbours::find(root, &bundle.spec)?;
+    let joins = home.as_ref().map_or(&[][..], |home| &home.joins);
+    let translated = translate(&bundle, &id, joins)?;
     for warning in &translated.warnings {
         log.warn(warning);
     }
-    let network = Wanted::of(&bundle.spec)?;
+    let network = match &home {
+        Some(home) if home.network.is_some() => Wanted::shared(&bundle.spec)?,
+        _ => Wanted::of(&bundle.spec)?,
+    };
     let install = Install::find().map_err(SandboxError::Install)?;
-    let claim = ContainerDir::create(root, &id)?;
-    let config = plan(&install, &bundle.spec, translated.shares, claim.path());
-    let claim = Claim(Some(claim));
+    let claim = Claim(Some(ContainerDir::create(root, &id)?));
     Ok(NewContainer {
         bundle,
+        root: root.clone(),
         spec: translated.spec,
-        config,
+        shares: translated.shares,
         install,
         network,
+        home,
+        sandbox_memory,
         mode,
         claim,
     })
@@ -134,7 +149,9 @@ impl NewContainer {
     }
 
     /// Boots the machine and makes the container in it; this process is the monitor.
-    pub(crate) fn make(self, signals: Signals) -> Result<Made, LifecycleError> {
+    pub(crate) fn make(mut self, signals: Signals) -> Result<Made, LifecycleError> {
+        let shares = std::mem::take(&mut self.shares);
+        let network = std::mem::replace(&mut self.network, Wanted::New);
         let Some(dir) = &self.claim.0 else {
             unreachable!("a claim is only given up with the container");
         };
@@ -145,20 +162,25 @@ impl NewContainer {
             &self.bundle,
             own.map_err(LifecycleError::Monitor)?,
         );
-        record.network = self.network.enter()?;
+        record.namespaces = neighbours::given(&self.bundle.spec);
+        let own = network.enter()?;
+        let shared = self.home.as_ref().and_then(|home| home.network.clone());
+        record.network = shared.or(own);
         dir.write(&record)?;
         // They bring interfaces: what the machine has is known after them.
         run_hooks(&record)?;
-        let booting = Booting::launch(&self.install, &self.config, dir.path())?;
-        record.vmm = Some(booting.process()?);
-        dir.write(&record)?;
-        let mut sandbox = booting.wait(&signals)?;
+        ShareList::of(dir.path()).write(&shares)?;
+        let mut sandbox = match &self.home {
+            Some(home) => self.join(home, dir, &mut record)?,
+            None => self.boot(dir, shares, &mut record, &signals)?,
+        };
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
         let (spec, stdio) = (Box::new(self.spec), streams.message.clone());
         let create = Request::Create {
             id: id.clone(),
             spec,
+            join: self.home.map_or_else(Vec::new, |home| home.joins),
             stdio,
         };
         let created = sandbox.agent.started(&create);
@@ -178,6 +200,44 @@ impl NewContainer {
             claim: self.claim,
         })
     }
+
+    /// Boots a machine for the container.
+    fn boot(
+        &self,
+        dir: &ContainerDir,
+        shares: Vec<ShareConfig>,
+        record: &mut Record,
+        signals: &Signals,
+    ) -> Result<Sandbox, LifecycleError> {
+        let (sandbox, life, lifeline) = SandboxDir::create(&self.root, dir)?;
+        let config = plan(
+            &self.install,
+            &self.bundle.spec,
+            self.sandbox_memory,
+            shares,
+            &sandbox,
+        );
+        let booting = Booting::launch(&self.install, &config, &sandbox, (life, lifeline))?;
+        record.vmm = Some(booting.process()?);
+        dir.write(record)?;
+        Ok(booting.wait(signals)?)
+    }
+
+    /// Makes the container part of a sandbox that runs.
+    fn join(
+        &self,
+        home: &Home,
+        dir: &ContainerDir,
+        record: &mut Record,
+    ) -> Result<Sandbox, LifecycleError> {
+        let life = home.sandbox.hold()?.ok_or(SandboxError::Ended)?;
+        let machine = home.machine.hold().ok_or(SandboxError::Ended)?;
+        home.sandbox.link(dir)?;
+        record.vmm = Some(home.machine);
+        dir.write(record)?;
+        ShareList::of(dir.path()).attach(&self.install, home.machine)?;
+        Ok(Sandbox::join(&home.sandbox, machine, life)?)
+    }
 }
 
 impl Made {
@@ -186,18 +246,19 @@ impl Made {
         let Some(dir) = self.claim.0.take() else {
             unreachable!("a claim is only given up here");
         };
-        let path = dir.path().to_owned();
+        let (path, id) = (dir.path().to_owned(), dir.id().to_string());
         dir.unlock();
         Serving {
             monitor: self.monitor,
             _view: self.view,
             sandbox: self.sandbox,
             path,
+            id,
         }
     }
 }
 
-/// A container in the hands of its monitor. Dropping it ends the machine.
+/// A container in the hands of its monitor. Dropping it ends the container, and with the last one the machine.
 #[derive(Debug)]
 pub(crate) struct Serving {
     monitor: Monitor,
@@ -205,10 +266,11 @@ pub(crate) struct Serving {
     _view: HostView,
     sandbox: Sandbox,
     path: PathBuf,
+    id: String,
 }
 
 impl Serving {
-    /// Serves the container to its end, and ends the machine. `exit.json` remains.
+    /// Serves the container to its end, and leaves the machine. `exit.json` remains.
     pub(crate) fn serve(mut self) -> Result<Exit, LifecycleError> {
         let machine = self
             .sandbox
@@ -218,7 +280,7 @@ impl Serving {
         let exit = self.monitor.serve(machine.as_fd(), &mut self.sandbox.agent);
         let written = write_exit(&self.path, exit);
         self.monitor.drain(exit);
-        self.sandbox.shut_down();
+        self.sandbox.leave(&self.id);
         // A directory that a forced deletion has removed needs no exit code.
         if self.path.exists() {
             written?;

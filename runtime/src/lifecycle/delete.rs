@@ -1,17 +1,14 @@
 //! `delete`: removes what is left of a container; with force, from any state that a crash can leave.
 
-use std::time::Duration;
-
-use rustix::process::{Signal, getpid};
+use rustix::process::getpid;
 
 use super::LifecycleError;
+use super::clear::{clear, kill_and_wait};
 use crate::hooks;
 use crate::log::Log;
-use crate::process::{Held, ProcessRef, find_by_argument};
+use crate::process::ProcessRef;
+use crate::sandbox::END_LIMIT;
 use crate::state::{ContainerDir, ContainerId, Record, Root, StateError, Status, View};
-
-/// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
-const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Whether a container may be deleted that has not stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +42,7 @@ fn try_delete(
         Force::No => ContainerDir::lock(root, id)?,
         Force::Yes => lock_by_force(root, id)?,
     };
-    match dir.read() {
+    let record = match dir.read() {
         Ok((record, status)) => {
             if status == Status::Stopped {
                 let_end(&record);
@@ -56,18 +53,20 @@ fn try_delete(
                 );
                 return Err(LifecycleError::WrongState(text));
             }
-            kill_all(&record);
-            run_poststop(&record, log);
+            kill_monitor(&record);
+            Some(record)
         }
         Err(error @ StateError::Damaged { .. }) if force == Force::Yes => {
             log.warn(&error.to_string());
+            None
         }
         Err(error) => return Err(error.into()),
+    };
+    clear(dir, record.as_ref())?;
+    if let Some(record) = &record {
+        run_poststop(record, log);
     }
-    // Also finds the machine that a damaged or missing record does not name; its monitor ends with it.
-    let machines = find_by_argument(&dir.file("sandbox.json"));
-    machines.iter().for_each(kill_and_wait);
-    Ok(dir.remove()?)
+    Ok(())
 }
 
 /// Takes the lock from a `create` that is under way by ending it.
@@ -76,7 +75,7 @@ fn lock_by_force(root: &Root, id: &ContainerId) -> Result<ContainerDir, StateErr
         return Ok(dir);
     }
     if let Ok((record, Status::Creating)) = root.read(id) {
-        kill_all(&record);
+        kill_monitor(&record);
     }
     ContainerDir::lock(root, id)
 }
@@ -91,23 +90,17 @@ fn let_end(record: &Record) {
     }
 }
 
-fn kill_all(record: &Record) {
-    let processes = [Some(record.monitor).filter(is_other), record.vmm];
-    processes
-        .into_iter()
-        .flatten()
-        .filter_map(ProcessRef::hold)
-        .for_each(|held| kill_and_wait(&held));
+/// The container ends with it: the agent kills what its connection made, and a machine that nobody holds ends.
+fn kill_monitor(record: &Record) {
+    let monitor = Some(record.monitor).filter(is_other);
+    if let Some(held) = monitor.and_then(ProcessRef::hold) {
+        kill_and_wait(&held);
+    }
 }
 
 /// `run` in the foreground is the monitor of the container that it deletes at its end.
 fn is_other(process: &ProcessRef) -> bool {
     process.pid != getpid().as_raw_nonzero().get()
-}
-
-fn kill_and_wait(held: &Held) {
-    held.signal(Signal::KILL);
-    held.wait(END_LIMIT);
 }
 
 fn run_poststop(record: &Record, log: &Log) {

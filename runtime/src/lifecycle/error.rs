@@ -1,5 +1,6 @@
 //! Why a command on a container failed. Texts that engines look for are runc's.
 
+use super::neighbours::NeighbourError;
 use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
 use crate::hooks::HookError;
@@ -25,6 +26,9 @@ pub(crate) enum LifecycleError {
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The sandbox that it is to join.
+    #[error(transparent)]
+    Neighbour(#[from] NeighbourError),
     /// The state directory.
     #[error(transparent)]
     State(#[from] StateError),

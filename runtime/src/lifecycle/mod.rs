@@ -6,11 +6,13 @@
 //!                        └ any failure undoes everything         delete --force: from any state ┘
 //! ```
 
+mod clear;
 mod create;
 mod delete;
 mod error;
 mod exec;
 mod kill;
+mod neighbours;
 mod start;
 
 pub(crate) use create::{Console, NewContainer, prepare};
@@ -18,4 +20,5 @@ pub(crate) use delete::{Force, delete};
 pub(crate) use error::LifecycleError;
 pub(crate) use exec::{ExecProcess, running};
 pub(crate) use kill::kill;
+pub(crate) use neighbours::kind_of;
 pub(crate) use start::start;

@@ -4,4 +4,4 @@ mod error;
 mod namespace;
 
 pub(crate) use error::NetworkError;
-pub(crate) use namespace::{Namespace, Wanted, on_host};
+pub(crate) use namespace::{Namespace, NamespaceId, Wanted, on_host};

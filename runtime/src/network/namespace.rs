@@ -77,8 +77,31 @@ pub(crate) struct Namespace {
 }
 
 impl Wanted {
+    /// That of the sandbox that the container joins: others are in it.
+    pub(crate) fn shared(spec: &Spec) -> Result<Self, NetworkError> {
+        let (index, path) = Self::entry(spec)?;
+        let Some(path) = path else {
+            return Ok(Self::New);
+        };
+        let file = File::open(path).map_err(|source| NetworkError::Path {
+            field: format!("linux.namespaces[{index}].path"),
+            path: path.to_owned(),
+            source,
+        })?;
+        let path = path.to_owned();
+        Ok(Self::Existing { path, file })
+    }
+
     /// What `linux.namespaces` asks for.
     pub(crate) fn of(spec: &Spec) -> Result<Self, NetworkError> {
+        match Self::entry(spec)? {
+            (index, Some(path)) => Self::existing(path, format!("linux.namespaces[{index}].path")),
+            (_, None) => Ok(Self::New),
+        }
+    }
+
+    /// The place in `linux.namespaces` and the path, if it has one.
+    fn entry(spec: &Spec) -> Result<(usize, Option<&Path>), NetworkError> {
         let linux = spec.linux().as_ref();
         let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
         let mut all = namespaces.into_iter().flatten().enumerate();
@@ -87,12 +110,8 @@ impl Wanted {
             let field = "linux.namespaces".to_owned();
             return Err(NetworkError::Host { field });
         };
-        match namespace.path() {
-            Some(path) if !path.as_os_str().is_empty() => {
-                Self::existing(path, format!("linux.namespaces[{index}].path"))
-            }
-            _ => Ok(Self::New),
-        }
+        let path = namespace.path().as_deref();
+        Ok((index, path.filter(|path| !path.as_os_str().is_empty())))
     }
 
     fn existing(path: &Path, field: String) -> Result<Self, NetworkError> {

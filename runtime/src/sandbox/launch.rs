@@ -1,9 +1,4 @@
-//! Starts `husk-vmm` as a child that cannot outlive this process, and holds it by pidfd.
-
-#![expect(
-    unsafe_code,
-    reason = "the parent-death signal must be set between fork and exec"
-)]
+//! Starts `husk-vmm` as a child that cannot outlive the last holder of its lifeline, and holds it by pidfd.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -13,9 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use rustix::process::{
-    Pid, PidfdFlags, Signal, getpid, getppid, pidfd_open, set_parent_process_death_signal,
-};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use super::SandboxError;
 use crate::process::{ProcessRef, wait_readable};
@@ -23,19 +16,22 @@ use crate::process::{ProcessRef, wait_readable};
 /// How much of the machine monitor's log is searched for the reason of its end, in bytes.
 const LOG_TAIL: i64 = 4096;
 
-/// A running `husk-vmm`. Dropping it kills the machine.
+/// A running `husk-vmm`. Dropping it kills the machine, unless it was left to others.
 #[derive(Debug)]
 pub(crate) struct Vmm {
     child: Child,
     pidfd: OwnedFd,
     log: PathBuf,
+    left: bool,
 }
 
 impl Vmm {
-    /// Starts the program with the config in a file. What it says on standard error goes to `log`.
+    /// Starts the program with the config in a file. It ends when `lifeline`, the read end of a pipe, has no writer any more. What
+    /// it says on standard error goes to `log`.
     pub(super) fn launch(
         program: &Path,
         config: &Path,
+        lifeline: File,
         log: PathBuf,
     ) -> Result<Self, SandboxError> {
         let failed = |source| SandboxError::Launch {
@@ -43,25 +39,19 @@ impl Vmm {
             source,
         };
         let mut command = Command::new(program);
-        command.arg("--config").arg(config).current_dir("/");
-        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("--lifeline").arg("--config").arg(config);
+        command.current_dir("/").stdin(lifeline);
+        command.stdout(Stdio::null());
         command.stderr(File::create(&log).map_err(failed)?);
         command.process_group(0);
-        let parent = getpid();
-        let die_with_parent = move || {
-            set_parent_process_death_signal(Some(Signal::KILL))?;
-            // The parent may have died before the call.
-            if getppid() == Some(parent) {
-                Ok(())
-            } else {
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-        };
-        // SAFETY: both calls are async-signal-safe and allocate nothing.
-        unsafe { command.pre_exec(die_with_parent) };
         let mut child = command.spawn().map_err(failed)?;
         match pidfd_open(Pid::from_child(&child), PidfdFlags::empty()) {
-            Ok(pidfd) => Ok(Self { child, pidfd, log }),
+            Ok(pidfd) => Ok(Self {
+                child,
+                pidfd,
+                log,
+                left: false,
+            }),
             Err(errno) => {
                 // Without a pidfd its end would go unnoticed.
                 drop(child.kill().and_then(|()| child.wait()));
@@ -87,6 +77,11 @@ impl Vmm {
         self.child.wait()
     }
 
+    /// Leaves it to the other holders of its lifeline.
+    pub(super) fn leave(&mut self) {
+        self.left = true;
+    }
+
     /// Why it ended, in one line: the last one of its log, or its status.
     pub(super) fn last_words(&mut self) -> String {
         let status = self.child.wait();
@@ -108,8 +103,10 @@ impl AsFd for Vmm {
 
 impl Drop for Vmm {
     fn drop(&mut self) {
-        // It is our child and not reaped before this: both calls can only fail if it has been.
-        drop(self.end());
+        if !self.left {
+            // It is our child and not reaped before this: both calls can only fail if it has been.
+            drop(self.end());
+        }
     }
 }
 
@@ -143,7 +140,9 @@ mod tests {
         let mut mode = std::fs::metadata(&program).unwrap().permissions();
         std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
         std::fs::set_permissions(&program, mode).unwrap();
-        let vmm = Vmm::launch(&program, Path::new("/c.json"), dir.path().join("log"));
+        let lifeline = File::open("/dev/null").unwrap();
+        let log = dir.path().join("log");
+        let vmm = Vmm::launch(&program, Path::new("/c.json"), lifeline, log);
         (dir, vmm)
     }
 
@@ -176,6 +175,7 @@ mod tests {
         let vmm = Vmm::launch(
             Path::new("/nowhere/husk-vmm"),
             Path::new("/c"),
+            File::open("/dev/null").unwrap(),
             "/dev/null".into(),
         );
         assert!(vmm.unwrap_err().to_string().contains("/nowhere/husk-vmm"));

@@ -1,9 +1,10 @@
-//! One virtual machine with an agent that answers: planned from a bundle, started, and gone with its owner.
+//! One virtual machine with an agent that answers: planned from a bundle, started or joined, and gone with its last container.
 
 mod launch;
 mod plan;
+mod shares;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,23 +15,35 @@ use protocol::READY_PORT;
 use protocol::rpc::Request;
 use protocol::sandbox::SandboxConfig;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::Signal;
 
 pub(crate) use launch::Vmm;
 pub(crate) use plan::{Install, plan};
+pub(crate) use shares::ShareList;
 
 use crate::agent_client::{AgentClient, AgentError};
 use crate::monitor::Signals;
-use crate::process::ProcessRef;
+use crate::process::{Held, ProcessRef, wait_readable};
+use crate::state::{Life, SandboxDir};
 
-/// Name of the vsock device's unix socket in the state directory. Short: a socket's path has at most 107 bytes, and
+/// Name of the vsock device's unix socket in the sandbox's directory. Short: a socket's path has at most 107 bytes, and
 /// Docker's state directories take 98 of them.
-pub(crate) const SOCKET: &str = "v";
+const SOCKET_FILE: &str = "v";
+
+/// The same, seen from the directory of any container in the sandbox.
+pub(crate) const SOCKET: &str = "s/v";
+
+/// The machine's config, in the sandbox's directory.
+pub(crate) const CONFIG: &str = "sandbox.json";
 
 /// Longest time from the machine's start to the agent's call. An emulated machine under load needs half of it.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest time that a guest gets to power off before its machine is killed.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -71,19 +84,41 @@ pub(crate) enum SandboxError {
     /// Waiting for the agent failed.
     #[error("cannot wait for the sandbox")]
     Wait(#[source] io::Error),
+    /// The sandbox that was to be joined has ended.
+    #[error("sandbox has ended")]
+    Ended,
+    /// The files of a container cannot be shared with a sandbox that runs, or no longer.
+    #[error("cannot change the shares of the sandbox: {reason}")]
+    Shares {
+        /// What `husk-vmm` said.
+        reason: String,
+    },
+    /// The agent of a sandbox that runs does not answer.
+    #[error("cannot join the sandbox")]
+    Join(#[source] AgentError),
     /// The agent called and then did not behave.
     #[error("sandbox did not start")]
     Agent(#[source] AgentError),
 }
 
-/// A running machine and the first connection to its agent. Dropping it ends the machine.
+/// One container's hold on a running machine, and its connection to the agent. When the last one is dropped, the machine ends.
 #[derive(Debug)]
 pub(crate) struct Sandbox {
-    vmm: Vmm,
-    /// The connection that the agent made.
+    machine: Machine,
+    /// The connection whose end is that of the container made over it.
     pub(crate) agent: AgentClient,
     /// The socket for further ones.
     pub(crate) socket: PathBuf,
+    life: Life,
+}
+
+/// The machine, seen from a monitor.
+#[derive(Debug)]
+enum Machine {
+    /// This process started it.
+    Started(Vmm),
+    /// Another process did.
+    Joined(Held),
 }
 
 /// A machine whose agent has not called yet.
@@ -92,28 +127,35 @@ pub(crate) struct Booting {
     vmm: Vmm,
     ready: UnixListener,
     socket: PathBuf,
+    life: Life,
 }
 
 impl Booting {
-    /// Starts the machine; its files go to `dir`.
+    /// Starts the machine of the sandbox in `dir`, which ends when nobody holds `life` any more; `lifeline` is its end of that.
     pub(crate) fn launch(
         install: &Install,
         config: &SandboxConfig,
-        dir: &Path,
+        dir: &SandboxDir,
+        (life, lifeline): (Life, File),
     ) -> Result<Self, SandboxError> {
         let file = |path: &Path| {
             let path = path.to_owned();
             move |source| SandboxError::File { path, source }
         };
-        let config_file = dir.join("sandbox.json");
+        let config_file = dir.file(CONFIG);
         let json = serde_json::to_vec(config).map_err(|error| file(&config_file)(error.into()))?;
         fs::write(&config_file, json).map_err(file(&config_file))?;
-        let socket = dir.join(SOCKET);
+        let socket = dir.file(SOCKET_FILE);
         // The agent calls here as soon as it serves: nobody needs to ask it again and again.
-        let ready_socket = dir.join(format!("{SOCKET}_{READY_PORT}"));
+        let ready_socket = dir.file(&format!("{SOCKET_FILE}_{READY_PORT}"));
         let ready = UnixListener::bind(&ready_socket).map_err(file(&ready_socket))?;
-        let vmm = Vmm::launch(&install.vmm, &config_file, dir.join("vmm.log"))?;
-        Ok(Self { vmm, ready, socket })
+        let vmm = Vmm::launch(&install.vmm, &config_file, lifeline, dir.file("vmm.log"))?;
+        Ok(Self {
+            vmm,
+            ready,
+            socket,
+            life,
+        })
     }
 
     /// How `state.json` names the machine monitor.
@@ -126,9 +168,10 @@ impl Booting {
         let stream = self.accept(signals)?;
         let agent = AgentClient::greet(stream).map_err(|error| self.explain(error))?;
         Ok(Sandbox {
-            vmm: self.vmm,
+            machine: Machine::Started(self.vmm),
             agent,
             socket: self.socket,
+            life: self.life,
         })
     }
 
@@ -173,24 +216,79 @@ impl Booting {
 }
 
 impl Sandbox {
-    /// Lets the guest power off, which writes back what its programs left in memory, and ends the machine.
-    pub(crate) fn shut_down(mut self) {
-        // An agent that cannot be told is dealt with below: the machine ends in any case.
-        let told = self.agent.send(&Request::Shutdown {});
-        if told.is_ok() {
-            self.vmm.wait(POWER_OFF_LIMIT);
+    /// Joins the sandbox in `dir`, whose machine is `machine`.
+    pub(crate) fn join(dir: &SandboxDir, machine: Held, life: Life) -> Result<Self, SandboxError> {
+        let socket = dir.file(SOCKET_FILE);
+        let agent = AgentClient::connect(&socket).map_err(SandboxError::Join)?;
+        Ok(Self {
+            machine: Machine::Joined(machine),
+            agent,
+            socket,
+            life,
+        })
+    }
+
+    /// Ends the container `id`, and with the last one of its sandbox the machine: the guest powers off, which writes back what its
+    /// programs left in memory.
+    pub(crate) fn leave(mut self, id: &str) {
+        if self.life.is_last() {
+            // An agent that cannot be told is dealt with when this is dropped: the machine ends in any case.
+            let told = self.agent.send(&Request::Shutdown {});
+            if told.is_ok() {
+                self.machine.wait(POWER_OFF_LIMIT);
+            }
+        } else {
+            let (id, force) = (id.to_owned(), true);
+            // At the latest the agent does so when the connection closes.
+            drop(self.agent.done(&Request::Delete { id, force }));
         }
     }
 
     /// Why the machine ended, if it has.
     pub(crate) fn last_words(&mut self) -> Option<String> {
-        self.vmm.wait(Duration::ZERO).then(|| self.vmm.last_words())
+        let ended = self.machine.wait(Duration::ZERO);
+        ended.then(|| match &mut self.machine {
+            Machine::Started(vmm) => vmm.last_words(),
+            Machine::Joined(_) => "its machine ended".to_owned(),
+        })
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        let last = self.life.is_last();
+        match &mut self.machine {
+            Machine::Started(vmm) if !last => vmm.leave(),
+            // Dropped next, which ends it.
+            Machine::Started(_) => {}
+            Machine::Joined(held) if last => {
+                held.signal(Signal::KILL);
+                held.wait(POWER_OFF_LIMIT);
+            }
+            Machine::Joined(_) => {}
+        }
+    }
+}
+
+impl Machine {
+    /// Waits for its end; false if it still runs after `limit`.
+    fn wait(&self, limit: Duration) -> bool {
+        wait_readable(self.as_fd(), limit)
+    }
+}
+
+impl AsFd for Machine {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Started(vmm) => vmm.as_fd(),
+            Self::Joined(held) => held.as_fd(),
+        }
     }
 }
 
 impl AsFd for Sandbox {
     /// Readable once the machine has ended.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.vmm.as_fd()
+        self.machine.as_fd()
     }
 }

@@ -10,6 +10,8 @@ use protocol::sandbox::{
     ShareConfig, VsockConfig,
 };
 
+use crate::state::SandboxDir;
+
 /// Memory of a machine whose container has no limit, in MiB.
 const DEFAULT_MEMORY: u64 = 256;
 
@@ -50,12 +52,14 @@ impl Install {
     }
 }
 
-/// The machine for one container. `dir` is its state directory.
+/// The machine for a container. `dir` is its sandbox's directory, `sandbox_memory` what all containers of the sandbox will have, if
+/// that is known.
 pub(crate) fn plan(
     install: &Install,
     spec: &Spec,
+    sandbox_memory: Option<u64>,
     shares: Vec<ShareConfig>,
-    dir: &Path,
+    dir: &SandboxDir,
 ) -> SandboxConfig {
     let fs = FsConfig {
         tag: SHARES_TAG.into(),
@@ -65,12 +69,12 @@ pub(crate) fn plan(
     };
     let vsock = VsockConfig {
         cid: CID,
-        socket: dir.join(super::SOCKET),
+        socket: dir.file(super::SOCKET_FILE),
     };
     SandboxConfig {
         vcpus: 1,
         memory: MemoryConfig {
-            size_mib: memory_mib(spec),
+            size_mib: memory_mib(spec, sandbox_memory),
             shared: false,
         },
         boot: BootConfig {
@@ -79,7 +83,7 @@ pub(crate) fn plan(
             cmdline: CMDLINE.into(),
         },
         serial: SerialConfig::File {
-            path: dir.join("console.log"),
+            path: dir.file("console.log"),
         },
         devices: vec![
             DeviceConfig::Rng {},
@@ -89,17 +93,16 @@ pub(crate) fn plan(
     }
 }
 
-fn memory_mib(spec: &Spec) -> u32 {
+fn memory_mib(spec: &Spec, sandbox_memory: Option<u64>) -> u32 {
     let resources = spec
         .linux()
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
     let memory = resources.and_then(|resources| resources.memory().as_ref());
     let limit = memory.and_then(|memory| memory.limit());
-    let size = match limit
-        .and_then(|bytes| u64::try_from(bytes).ok())
-        .filter(|bytes| *bytes > 0)
-    {
+    let limit = limit.and_then(|bytes| u64::try_from(bytes).ok());
+    let limit = limit.filter(|bytes| *bytes > 0);
+    let size = match sandbox_memory.or(limit) {
         Some(bytes) => bytes.div_ceil(1 << 20).saturating_add(GUEST_OVERHEAD),
         None => DEFAULT_MEMORY,
     };
@@ -124,10 +127,17 @@ mod tests {
         ] {
             let spec = json!({"ociVersion": "1.0.2", "linux": {"resources": {"memory": {"limit": limit}}}});
             assert_eq!(
-                memory_mib(&serde_json::from_value(spec).unwrap()),
+                memory_mib(&serde_json::from_value(spec).unwrap(), None),
                 expected,
                 "{limit}"
             );
         }
+    }
+
+    #[test]
+    fn the_memory_of_a_whole_sandbox_counts_more_than_its_first_containers_limit() {
+        let spec = json!({"ociVersion": "1.0.2", "linux": {"resources": {"memory": {"limit": 1}}}});
+        let spec = serde_json::from_value(spec).unwrap();
+        assert_eq!(memory_mib(&spec, Some(512 << 20)), 576);
     }
 }

@@ -59,7 +59,7 @@ pub(crate) enum StateError {
 
 type Result<T> = std::result::Result<T, StateError>;
 
-fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
+pub(super) fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StateError {
     let path = path.to_owned();
     move |source| StateError::Io {
         action,
@@ -76,6 +76,11 @@ impl Root {
     /// The given directory, made absolute.
     pub(crate) fn new(path: &Path) -> io::Result<Self> {
         std::path::absolute(path).map(Self)
+    }
+
+    /// The directory itself.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The directory of a container, whether it exists or not.
@@ -288,6 +293,7 @@ mod tests {
             monitor: ProcessRef::of(pid).unwrap(),
             vmm: None,
             network: None,
+            namespaces: Vec::new(),
         }
     }
 

@@ -4,14 +4,16 @@
 //! ```text
 //! <root>/<id>/state.json    Record: who serves the container, and how far it has come (this module)
 //!             exit.json     how its first process ended; written by the monitor (this module)
-//!             sandbox.json  config of the virtual machine        vmm.log      what husk-vmm says
-//!             v, v_1026     sockets to and from the guest        console.log  the guest's serial port
+//!             shares.json   files of the host that its machine sees for it
+//!             s             link to the directory of its sandbox (`sandbox.rs`)
 //! ```
 
 mod dir;
 mod id;
 mod record;
+mod sandbox;
 
 pub(crate) use dir::{ContainerDir, Root, StateError, write_exit};
 pub(crate) use id::{ContainerId, IdError};
-pub(crate) use record::{Exit, Phase, Record, Status, View};
+pub(crate) use record::{Exit, HostNamespace, Phase, Record, Status, View};
+pub(crate) use sandbox::{Life, SandboxDir};

@@ -1,20 +1,22 @@
 //! `state.json` and `exit.json`, and the status that follows from them and from the processes that still live.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Hooks;
+use protocol::rpc::NamespaceKind;
 use rustix::process::getuid;
 use serde::{Deserialize, Serialize};
 
 use super::ContainerId;
 use crate::bundle::Bundle;
 use crate::clock;
-use crate::network::Namespace;
+use crate::network::{Namespace, NamespaceId};
 use crate::process::ProcessRef;
 
 /// Version of the files. Another version is not read.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -42,10 +44,29 @@ pub(crate) struct Record {
     pub(crate) phase: Phase,
     /// The process that engines watch.
     pub(crate) monitor: ProcessRef,
-    /// The virtual machine, once it has been started.
+    /// The virtual machine, once it has been started or joined.
     pub(crate) vmm: Option<ProcessRef>,
     /// The network namespace that the monitor is in, if it is not the host's.
     pub(crate) network: Option<Namespace>,
+    /// Namespaces of the host that stand for the container's: who is given one of them joins its sandbox.
+    pub(crate) namespaces: Vec<HostNamespace>,
+}
+
+/// A namespace of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HostNamespace {
+    kind: NamespaceKind,
+    /// Which one.
+    pub(crate) id: NamespaceId,
+}
+
+impl HostNamespace {
+    /// The one at `path`.
+    pub(crate) fn of(kind: NamespaceKind, path: &Path) -> io::Result<Self> {
+        let id = NamespaceId::of(path)?;
+        Ok(Self { kind, id })
+    }
 }
 
 /// How far a container has come by the commands given.
@@ -116,6 +137,7 @@ impl Record {
             monitor,
             vmm: None,
             network: None,
+            namespaces: Vec::new(),
         }
     }
 
@@ -143,8 +165,8 @@ pub(crate) struct View<'a> {
     /// The status.
     pub(crate) status: Status,
     /// The bundle's directory.
-    pub(crate) bundle: &'a std::path::Path,
-    rootfs: &'a std::path::Path,
+    pub(crate) bundle: &'a Path,
+    rootfs: &'a Path,
     /// When it was made.
     pub(crate) created: &'a str,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]

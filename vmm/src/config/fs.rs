@@ -7,15 +7,15 @@ use protocol::sandbox::{CachePolicy, FsConfig, ShareConfig};
 
 use super::ConfigError;
 use super::open::{check_path, value};
-use crate::shares::{SHARES, ShareName, Source};
+use crate::shares::{SHARES, Share, ShareName, Source};
 
 /// A checked virtio-fs device.
 #[derive(Debug)]
 pub(crate) struct FsSpec {
     /// What the guest mounts it by.
     pub(crate) tag: String,
-    /// Shares present from the start: name, source, read-only.
-    pub(crate) shares: Vec<(ShareName, Source, bool)>,
+    /// Shares present from the start.
+    pub(crate) shares: Vec<Share>,
     /// What the guest may cache.
     pub(crate) cache: Cache,
     /// Whether it may gather writes.
@@ -43,19 +43,7 @@ pub(super) fn fs(key: &str, config: &FsConfig) -> Result<FsSpec, ConfigError> {
         let problem = "gathers writes in a cache that `cache` forbids".to_owned();
         return Err(value(&format!("{key}.writeback"), problem));
     }
-    let mut seen = BTreeSet::new();
-    let mut shares = Vec::new();
-    for (index, share) in config.shares.iter().enumerate() {
-        let key = format!("{key}.shares[{index}]");
-        let checked = check_share(&key, share)?;
-        if !seen.insert(checked.0.clone()) {
-            return Err(value(
-                &format!("{key}.name"),
-                format!("{} is taken", checked.0),
-            ));
-        }
-        shares.push(checked);
-    }
+    let shares = shares(&format!("{key}.shares"), &config.shares)?;
     Ok(FsSpec {
         tag: config.tag.clone(),
         shares,
@@ -68,7 +56,25 @@ pub(super) fn fs(key: &str, config: &FsConfig) -> Result<FsSpec, ConfigError> {
     })
 }
 
-fn check_share(key: &str, share: &ShareConfig) -> Result<(ShareName, Source, bool), ConfigError> {
+/// Checks a list of shares, which stands under `key`, and opens their sources.
+pub(crate) fn shares(key: &str, list: &[ShareConfig]) -> Result<Vec<Share>, ConfigError> {
+    let mut seen = BTreeSet::new();
+    let mut shares = Vec::new();
+    for (index, share) in list.iter().enumerate() {
+        let key = format!("{key}[{index}]");
+        let checked = check_share(&key, share)?;
+        if !seen.insert(checked.name.clone()) {
+            return Err(value(
+                &format!("{key}.name"),
+                format!("{} is taken", checked.name),
+            ));
+        }
+        shares.push(checked);
+    }
+    Ok(shares)
+}
+
+fn check_share(key: &str, share: &ShareConfig) -> Result<Share, ConfigError> {
     let failed = |part: &str| {
         let key = format!("{key}.{part}");
         |source| ConfigError::Share { key, source }
@@ -76,7 +82,11 @@ fn check_share(key: &str, share: &ShareConfig) -> Result<(ShareName, Source, boo
     let name = ShareName::new(&share.name).map_err(failed("name"))?;
     check_path(&format!("{key}.source"), &share.source)?;
     let source = Source::open(&share.source).map_err(failed("source"))?;
-    Ok((name, source, share.read_only))
+    Ok(Share {
+        name,
+        source,
+        read_only: share.read_only,
+    })
 }
 
 #[cfg(test)]

@@ -4,14 +4,24 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use protocol::sandbox::{MAX_CONFIG, SandboxConfig};
-use serde::de::Error as _;
+use protocol::sandbox::{MAX_CONFIG, SandboxConfig, ShareConfig};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, Error as _};
 use serde_json::{Error, Value};
 
 use super::ConfigError;
 
-/// Reads `path`.
+/// Reads the config in `path`.
 pub(crate) fn load(path: &Path) -> Result<SandboxConfig, ConfigError> {
+    load_json(path)
+}
+
+/// Reads the list of shares in `path`.
+pub(crate) fn load_shares(path: &Path) -> Result<Vec<ShareConfig>, ConfigError> {
+    load_json(path)
+}
+
+fn load_json<T: Serialize + DeserializeOwned>(path: &Path) -> Result<T, ConfigError> {
     let bytes = read(path)?;
     parse(&bytes).map_err(|(key, source)| ConfigError::Json {
         path: path.to_owned(),
@@ -39,7 +49,7 @@ fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(bytes)
 }
 
-fn parse(bytes: &[u8]) -> Result<SandboxConfig, (String, Error)> {
+fn parse<T: Serialize + DeserializeOwned>(bytes: &[u8]) -> Result<T, (String, Error)> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let config = serde_path_to_error::deserialize(&mut deserializer)
         .map_err(|error| (error.path().to_string(), error.into_inner()))?;
@@ -54,9 +64,9 @@ fn parse(bytes: &[u8]) -> Result<SandboxConfig, (String, Error)> {
 }
 
 /// Where the text has a list in place of an object, which serde takes for the object's values in order.
-fn list_for_object(text: &[u8], config: &SandboxConfig) -> Result<Option<String>, Error> {
+fn list_for_object(text: &[u8], meant: &impl Serialize) -> Result<Option<String>, Error> {
     let given: Value = serde_json::from_slice(text)?;
-    Ok(differing_shape(&given, &serde_json::to_value(config)?, ""))
+    Ok(differing_shape(&given, &serde_json::to_value(meant)?, ""))
 }
 
 fn differing_shape(given: &Value, meant: &Value, key: &str) -> Option<String> {
@@ -81,13 +91,13 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        let (key, error) = parse(text.as_bytes()).unwrap_err();
+        let (key, error) = parse::<SandboxConfig>(text.as_bytes()).unwrap_err();
         format!("{key}: {error}")
     }
 
     #[test]
     fn the_smallest_config_has_defaults() {
-        let config = parse(br#"{"boot": {"kernel": "/k"}}"#).unwrap();
+        let config: SandboxConfig = parse(br#"{"boot": {"kernel": "/k"}}"#).unwrap();
         assert_eq!((config.vcpus, config.memory.size_mib), (1, 256));
         assert!(config.devices.is_empty());
     }
@@ -134,9 +144,9 @@ mod tests {
 
     #[test]
     fn bad_utf8_and_depth_are_refused() {
-        assert!(parse(b"{\"boot\": {\"kernel\": \"\xff\"}}").is_err());
+        assert!(parse::<SandboxConfig>(b"{\"boot\": {\"kernel\": \"\xff\"}}").is_err());
         let deep = "[".repeat(100_000);
-        assert!(parse(deep.as_bytes()).is_err());
+        assert!(parse::<SandboxConfig>(deep.as_bytes()).is_err());
         let nested = r#"{"type": "rng", "x": "#.repeat(1_000);
         let error = refused(&format!(r#"{{"devices": [{nested}"#));
         assert!(error.contains("recursion limit"), "{error}");

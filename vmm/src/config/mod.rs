@@ -9,8 +9,8 @@ mod socket_file;
 mod spec;
 
 pub(crate) use check::check;
-pub(crate) use fs::FsSpec;
-pub(crate) use load::load;
+pub(crate) use fs::{FsSpec, shares};
+pub(crate) use load::{load, load_shares};
 pub(crate) use socket_file::SocketFile;
 pub(crate) use spec::{DeviceSpec, InitrdSpec, Output, VmSpec};
 

@@ -1,7 +1,7 @@
 //! The main thread: starts the other threads, then serves everything that has none of its own until the machine ends.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use devices::event_loop::{Interest, Poller};
 use devices::virtio::worker::WorkerError;
@@ -21,6 +21,9 @@ pub(crate) enum RunError {
     /// A thread could not be started.
     #[error("cannot start the thread {0}")]
     Thread(String, #[source] io::Error),
+    /// Standard input is not a pipe, or serves the guest already.
+    #[error("cannot use standard input as lifeline")]
+    Lifeline(#[source] io::Error),
     /// The main loop failed.
     #[error("cannot wait for events")]
     Poll(#[source] io::Error),
@@ -42,14 +45,16 @@ pub(super) mod token {
     pub(in super::super) const SERIAL_DRAINED: u64 = 2;
     pub(in super::super) const DEVICES: u64 = 3;
     pub(in super::super) const API: u64 = 4;
+    pub(in super::super) const LIFELINE: u64 = 5;
 }
 
 /// Runs the machine to its end. Its memory and buses must outlive the process's other threads, which are not waited for: one
-/// may be writing to a full pipe.
+/// may be writing to a full pipe. The machine also ends when `lifeline`, a pipe, has no writer any more.
 pub(crate) fn run(
     machine: &mut Machine,
     control: &Control,
     mut api: Option<Server>,
+    lifeline: Option<BorrowedFd<'_>>,
 ) -> Result<Outcome, RunError> {
     confine::process().map_err(RunError::Confine)?;
     Kicker::install().map_err(RunError::Signal)?;
@@ -68,6 +73,12 @@ pub(crate) fn run(
     }
     if let Some(api) = &api {
         watch(api.as_raw_fd(), token::API)?;
+    }
+    if let Some(lifeline) = lifeline {
+        // What is written to it means nothing: only its end counts, which is always reported.
+        poller
+            .add(lifeline.as_raw_fd(), token::LIFELINE, Interest::NONE)
+            .map_err(RunError::Lifeline)?;
     }
     let workers = &machine.devices.workers;
     let workers: Vec<_> = workers.iter().map(|entry| entry.worker.handle()).collect();
@@ -98,6 +109,7 @@ pub(crate) fn run(
                     let served = api.as_mut().map(|api| api.dispatch(&mut operator));
                     served.transpose().map_err(RunError::Poll)?;
                 }
+                (token::LIFELINE, _) => control.end(Outcome::Killed),
                 (token::STDIN, Some(input)) => input.forward(&poller),
                 (token::SERIAL_DRAINED, Some(input)) => input.resume(&poller),
                 _ => {}

@@ -6,17 +6,22 @@ use std::path::PathBuf;
 use lexopt::ValueExt;
 use lexopt::prelude::{Long, Value};
 
-use super::{ShareError, ShareName, attach, detach};
+use super::{Share, ShareError, ShareName, Source, attach, detach, detach_all};
+use crate::config::{self, ConfigError, load_shares};
 
 /// What `husk-vmm share --help` prints.
 pub(crate) const HELP: &str = "\
 Changes the shares of a running sandbox.
 
 Usage: husk-vmm share attach --pid PID [--read-only] NAME SOURCE
+       husk-vmm share attach --pid PID --list FILE
        husk-vmm share detach --pid PID NAME
+       husk-vmm share detach --pid PID --list FILE
 
   --pid PID     the sandbox's husk-vmm
   --read-only   the guest cannot write, whatever it does
+  --list FILE   many shares, as JSON: as `shares` of a file system in docs/config.md. All of them are attached, or none;
+                detach takes away those that are there
   NAME          the name in the guest: one path component
   SOURCE        a directory or regular file of the host, without what is mounted below it
 
@@ -28,35 +33,39 @@ Example: husk-vmm share attach --pid 4711 --read-only config /etc/app
 pub(crate) enum Change {
     /// Print the help.
     Help,
-    /// Add a share.
-    Attach {
-        /// Process id of the VMM.
-        pid: u32,
-        /// Name in the guest.
-        name: String,
-        /// What to share.
-        source: PathBuf,
-        /// Whether the guest can only read it.
-        read_only: bool,
-    },
-    /// Take a share away.
-    Detach {
-        /// Process id of the VMM.
-        pid: u32,
-        /// Name in the guest.
-        name: String,
-    },
+    /// Add shares.
+    Attach(u32, Which),
+    /// Take shares away.
+    Detach(u32, Which),
+}
+
+/// The shares to add or take away.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Which {
+    /// One; to be taken away it needs a name only.
+    One(OneShare),
+    /// Those in a file.
+    List(PathBuf),
+}
+
+/// One share, as the command line has it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OneShare {
+    name: String,
+    source: PathBuf,
+    read_only: bool,
 }
 
 impl Change {
     /// Reads the arguments behind `share`.
     pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let (mut pid, mut read_only) = (None, false);
+        let (mut pid, mut read_only, mut list) = (None, false, None);
         let mut words: Vec<OsString> = Vec::new();
         while let Some(argument) = parser.next()? {
             match argument {
                 Long("help") => return Ok(Self::Help),
                 Long("pid") => pid = Some(parser.value()?.parse()?),
+                Long("list") => list = Some(PathBuf::from(parser.value()?)),
                 Long("read-only") => read_only = true,
                 Value(word) => words.push(word),
                 other => return Err(other.unexpected()),
@@ -65,21 +74,28 @@ impl Change {
         let pid = pid.ok_or("--pid is missing");
         let mut words = words.into_iter();
         let verb = words.next().ok_or("share: attach or detach?")?.string()?;
-        let name = words.next().ok_or("NAME is missing")?.string()?;
-        let change = match verb.as_str() {
-            "attach" => Self::Attach {
-                pid: pid?,
-                name,
-                source: words.next().ok_or("SOURCE is missing")?.into(),
-                read_only,
-            },
-            "detach" if read_only => return Err("detach has no --read-only".into()),
-            "detach" => Self::Detach { pid: pid?, name },
+        let attaches = match verb.as_str() {
+            "attach" => true,
+            "detach" => false,
             _ => return Err(format!("share: `{verb}` is neither attach nor detach").into()),
         };
-        match words.next() {
-            None => Ok(change),
-            Some(word) => Err(lexopt::Error::UnexpectedArgument(word)),
+        let which = match list {
+            Some(_) if read_only => return Err("--list has no --read-only".into()),
+            Some(list) => Which::List(list),
+            None if read_only && !attaches => return Err("detach has no --read-only".into()),
+            None => Which::One(OneShare {
+                name: words.next().ok_or("NAME is missing")?.string()?,
+                source: match attaches {
+                    true => words.next().ok_or("SOURCE is missing")?.into(),
+                    false => PathBuf::new(),
+                },
+                read_only,
+            }),
+        };
+        match (words.next(), attaches) {
+            (Some(word), _) => Err(lexopt::Error::UnexpectedArgument(word)),
+            (None, true) => Ok(Self::Attach(pid?, which)),
+            (None, false) => Ok(Self::Detach(pid?, which)),
         }
     }
 
@@ -87,15 +103,33 @@ impl Change {
     pub(crate) fn apply(&self) -> Result<(), ShareError> {
         match self {
             Self::Help => Ok(()),
-            Self::Attach {
-                pid,
-                name,
-                source,
-                read_only,
-            } => attach(*pid, &ShareName::new(name)?, source, *read_only),
-            Self::Detach { pid, name } => detach(*pid, &ShareName::new(name)?),
+            Self::Attach(pid, Which::One(one)) => attach(*pid, &[one.open()?]),
+            Self::Attach(pid, Which::List(file)) => {
+                let shares = load_shares(file).and_then(|list| config::shares("shares", &list));
+                attach(*pid, &shares.map_err(unusable)?)
+            }
+            Self::Detach(pid, Which::One(one)) => detach(*pid, &ShareName::new(&one.name)?),
+            Self::Detach(pid, Which::List(file)) => {
+                let list = load_shares(file).map_err(unusable)?;
+                let names = list.iter().map(|share| ShareName::new(&share.name));
+                detach_all(*pid, &names.collect::<Result<Vec<_>, _>>()?)
+            }
         }
     }
+}
+
+impl OneShare {
+    fn open(&self) -> Result<Share, ShareError> {
+        Ok(Share {
+            name: ShareName::new(&self.name)?,
+            source: Source::open(&self.source)?,
+            read_only: self.read_only,
+        })
+    }
+}
+
+fn unusable(error: ConfigError) -> ShareError {
+    ShareError::List(Box::new(error))
 }
 
 #[cfg(test)]
@@ -109,22 +143,30 @@ mod tests {
 
     #[test]
     fn changes_are_understood_or_named() {
-        let attach = |read_only| Change::Attach {
-            pid: 7,
-            name: "data".into(),
-            source: "/srv".into(),
-            read_only,
+        let one = |source: &str, read_only| {
+            Which::One(OneShare {
+                name: "data".into(),
+                source: source.into(),
+                read_only,
+            })
         };
+        let attach = |read_only| Change::Attach(7, one("/srv", read_only));
         assert_eq!(parsed("attach --pid 7 data /srv"), Ok(attach(false)));
         assert_eq!(
             parsed("attach data /srv --read-only --pid=7"),
             Ok(attach(true))
         );
-        let detach = Change::Detach {
-            pid: 7,
-            name: "data".into(),
-        };
+        let detach = Change::Detach(7, one("", false));
         assert_eq!(parsed("detach --pid 7 data"), Ok(detach));
+        let list = || Which::List("/l".into());
+        assert_eq!(
+            parsed("attach --pid 7 --list /l"),
+            Ok(Change::Attach(7, list()))
+        );
+        assert_eq!(
+            parsed("detach --list=/l --pid 7"),
+            Ok(Change::Detach(7, list()))
+        );
         assert_eq!(parsed("--help"), Ok(Change::Help));
         for (arguments, problem) in [
             ("", "attach or detach"),
@@ -134,6 +176,8 @@ mod tests {
             ("attach --pid -1 data /srv", "-1"),
             ("attach --pid 7 data /srv more", "more"),
             ("detach --pid 7 --read-only data", "--read-only"),
+            ("attach --pid 7 --list /l data /srv", "data"),
+            ("attach --pid 7 --list /l --read-only", "--read-only"),
             ("replace --pid 7 data", "replace"),
             ("detach --pdi 7 data", "--pdi"),
         ] {

@@ -30,8 +30,8 @@ use std::path::PathBuf;
 pub(crate) use command::{Change, HELP};
 pub(crate) use name::ShareName;
 pub(crate) use namespace::{Layout, enter};
-use running::{attach, detach};
-pub(crate) use source::Source;
+use running::{attach, detach, detach_all};
+pub(crate) use source::{Share, Source};
 
 /// Root of the virtio-fs server, once [`enter`] has returned.
 pub(crate) const SHARES: &str = "/shares";
@@ -55,6 +55,9 @@ pub(crate) enum ShareError {
         #[source]
         source: io::Error,
     },
+    /// The list of shares is not usable.
+    #[error("cannot use the list of shares")]
+    List(#[source] Box<crate::config::ConfigError>),
     /// The source is a socket, a device or the like.
     #[error("{} is neither a directory nor a regular file", .0.display())]
     Kind(PathBuf),

@@ -11,7 +11,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::mount::{Attributes, Tree};
 use super::running::put;
-use super::{ATTACH, PROC_FDS, SHARES, ShareError, ShareName, Source, VSOCK, at};
+use super::{ATTACH, PROC_FDS, SHARES, Share, ShareError, Source, VSOCK, at};
 
 /// Most shares of one sandbox: bounds the tmpfs of mount points.
 const MAX_SHARES: &str = "4096";
@@ -19,8 +19,8 @@ const MAX_SHARES: &str = "4096";
 /// What the namespace is to hold.
 #[derive(Debug, Default)]
 pub(crate) struct Layout {
-    /// Shares present from the start: name, source, read-only.
-    pub(crate) shares: Vec<(ShareName, Source, bool)>,
+    /// Shares present from the start.
+    pub(crate) shares: Vec<Share>,
     /// The directory of the vsock sockets.
     pub(crate) vsock: Option<Source>,
 }
@@ -40,7 +40,7 @@ pub(crate) fn enter(layout: &Layout) -> Result<(), ShareError> {
     let shares = layout
         .shares
         .iter()
-        .map(|(name, source, read_only)| Ok((name, source.copy(*read_only)?, source)))
+        .map(|share| Ok((share, share.copy()?)))
         .collect::<Result<Vec<_>, ShareError>>()?;
     let vsock = layout
         .vsock
@@ -55,8 +55,8 @@ pub(crate) fn enter(layout: &Layout) -> Result<(), ShareError> {
     mount_change("/", private).map_err(at("make mounts private"))?;
 
     let root = empty_root().map_err(at("make an empty root"))?;
-    for (name, tree, source) in &shares {
-        put(root.root(), name, tree, source.is_directory())?;
+    for (share, tree) in &shares {
+        put(root.root(), share, tree)?;
     }
     fds.place_at(root.root(), relative(PROC_FDS))
         .map_err(at("mount /proc/self/fd"))?;

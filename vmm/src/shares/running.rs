@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags, mkdirat, openat, unlinkat};
 use rustix::io::Errno;
@@ -13,27 +12,47 @@ use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use super::mount::Tree;
-use super::{ATTACH, SHARES, ShareError, ShareName, Source};
+use super::{ATTACH, SHARES, Share, ShareError, ShareName};
 
-/// Adds the share `name` to the sandbox whose VMM is process `pid`.
+/// Adds shares, all or none, to the sandbox whose VMM is process `pid`.
 ///
 /// Must be called by the only thread of a process that has nothing else to do: it stays in the VMM's mount namespace.
-pub(crate) fn attach(
-    pid: u32,
-    name: &ShareName,
-    source: &Path,
-    read_only: bool,
-) -> Result<(), ShareError> {
-    let source = Source::open(source)?;
-    let tree = source.copy(read_only)?;
+pub(crate) fn attach(pid: u32, shares: &[Share]) -> Result<(), ShareError> {
+    // Copies can be made only from the namespace that is being left.
+    let trees = shares.iter().map(Share::copy);
+    let trees = trees.collect::<Result<Vec<_>, ShareError>>()?;
     let root = join(pid)?;
-    put(root.as_fd(), name, &tree, source.is_directory())
+    for (done, (share, tree)) in shares.iter().zip(&trees).enumerate() {
+        if let Err(error) = put(root.as_fd(), share, tree) {
+            for share in &shares[..done] {
+                // The failure that led here is the one to report.
+                drop(take_away(root.as_fd(), &share.name));
+            }
+            return Err(error);
+        }
+    }
+    Ok(())
 }
 
 /// Takes the share `name` away. The guest no longer finds the name once its cache of it has expired (a second, unless the cache
 /// policy is `always`); files that it has open, and directories that it is in, stay with it, as after `umount -l`.
 pub(crate) fn detach(pid: u32, name: &ShareName) -> Result<(), ShareError> {
+    take_away(join(pid)?.as_fd(), name)
+}
+
+/// Takes shares away, as far as they are there.
+pub(crate) fn detach_all(pid: u32, names: &[ShareName]) -> Result<(), ShareError> {
     let root = join(pid)?;
+    for name in names {
+        match take_away(root.as_fd(), name) {
+            Ok(()) | Err(ShareError::Missing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn take_away(root: BorrowedFd<'_>, name: &ShareName) -> Result<(), ShareError> {
     let path = format!("{SHARES}/{}", name.as_str());
     let flags = UnmountFlags::DETACH | UnmountFlags::NOFOLLOW;
     match unmount(path.as_str(), flags) {
@@ -41,17 +60,13 @@ pub(crate) fn detach(pid: u32, name: &ShareName) -> Result<(), ShareError> {
         Err(Errno::INVAL | Errno::NOENT) => return Err(ShareError::Missing(name.clone())),
         Err(error) => return Err(change("unmount", name, error)),
     }
-    remove_point(root.as_fd(), name)
+    remove_point(root, name)
 }
 
-/// Mounts `tree` as `/shares/NAME`, seen from the namespace's root.
-pub(super) fn put(
-    root: BorrowedFd<'_>,
-    name: &ShareName,
-    tree: &Tree,
-    directory: bool,
-) -> Result<(), ShareError> {
-    make_point(root, name, directory)?;
+/// Mounts `tree` as the share, seen from the namespace's root.
+pub(super) fn put(root: BorrowedFd<'_>, share: &Share, tree: &Tree) -> Result<(), ShareError> {
+    let name = &share.name;
+    make_point(root, name, share.source.is_directory())?;
     let path = below(SHARES, name);
     tree.place_at(root, &path).or_else(|error| {
         remove_point(root, name)?;

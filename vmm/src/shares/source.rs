@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::mount::OpenTreeFlags;
 
-use super::ShareError;
 use super::mount::{Attributes, Tree};
+use super::{ShareError, ShareName};
 
 /// Magic numbers (`linux/magic.h`) of file systems whose files control the host's kernel or its processes.
 const KERNEL_INTERFACES: &[u32] = &[
@@ -37,6 +37,24 @@ pub(crate) struct Source {
     path: PathBuf,
     fd: OwnedFd,
     directory: bool,
+}
+
+/// A share that can be put in place: its source is open.
+#[derive(Debug)]
+pub(crate) struct Share {
+    /// Its name in the guest.
+    pub(crate) name: ShareName,
+    /// What is shared.
+    pub(crate) source: Source,
+    /// Whether the guest can only read it.
+    pub(crate) read_only: bool,
+}
+
+impl Share {
+    /// A detached copy of its mount.
+    pub(super) fn copy(&self) -> Result<Tree, ShareError> {
+        self.source.copy(self.read_only)
+    }
 }
 
 impl Source {

@@ -29,6 +29,14 @@ impl Host {
     fn source(&self, name: &str) -> Source {
         Source::open(&self.path.join(name)).unwrap()
     }
+
+    fn share(&self, name: &str, source: &str, read_only: bool) -> Share {
+        Share {
+            name: ShareName::new(name).unwrap(),
+            source: self.source(source),
+            read_only,
+        }
+    }
 }
 
 impl Drop for Host {
@@ -73,9 +81,9 @@ fn the_namespace_holds_the_shares_and_nothing_else() {
     thread::scope(|scope| {
         scope.spawn(|| {
             let shares = vec![
-                (name("rw"), host.source("dir"), false),
-                (name("ro"), host.source("dir"), true),
-                (name("file"), host.source("single"), true),
+                host.share("rw", "dir", false),
+                host.share("ro", "dir", true),
+                host.share("file", "single", true),
             ];
             enter(&Layout {
                 shares,
@@ -118,27 +126,32 @@ fn shares_come_and_go_while_the_sandbox_runs() {
     });
     let pid = pid.recv().unwrap();
     let share = name("data");
-    let dir = host.path.join("dir");
-    apart(&|| attach(pid, &share, &dir, true)).unwrap();
+    apart(&|| attach(pid, &[host.share("data", "dir", true)])).unwrap();
     let seen = PathBuf::from(format!("/proc/{pid}/root/shares/data"));
     assert_eq!(fs::read_to_string(seen.join("file")).unwrap(), "content");
     assert_eq!(errno(fs::write(seen.join("x"), "")), libc::EROFS);
-    let twice = apart(&|| attach(pid, &share, &dir, false));
+    let twice = [
+        host.share("new", "dir", false),
+        host.share("data", "dir", false),
+    ];
+    let twice = apart(&|| attach(pid, &twice));
     assert!(matches!(twice, Err(ShareError::Exists(_))), "{twice:?}");
+    assert!(!seen.with_file_name("new").exists(), "half of a list");
     assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap(), before);
 
     apart(&|| detach(pid, &share)).unwrap();
     assert!(!seen.exists());
     let again = apart(&|| detach(pid, &share));
     assert!(matches!(again, Err(ShareError::Missing(_))), "{again:?}");
-    apart(&|| attach(pid, &share, &host.path.join("single"), false)).unwrap();
+    apart(&|| attach(pid, &[host.share("data", "single", false)])).unwrap();
     fs::OpenOptions::new()
         .append(true)
         .open(&seen)
         .unwrap()
         .write_all(b", more")
         .unwrap();
-    apart(&|| detach(pid, &share)).unwrap();
+    apart(&|| detach_all(pid, &[name("other"), share.clone()])).unwrap();
+    apart(&|| detach_all(pid, std::slice::from_ref(&share))).unwrap();
     drop(stop);
     assert_eq!(sandbox.join().unwrap(), Vec::<String>::new());
     assert_eq!(
@@ -152,7 +165,7 @@ fn shares_come_and_go_while_the_sandbox_runs() {
 fn processes_that_are_no_sandbox_are_left_alone() {
     let host = Host::new("wrong");
     let own = std::process::id();
-    let outcome = attach(own, &name("x"), &host.path, true);
+    let outcome = attach(own, &[host.share("x", "dir", true)]);
     assert!(
         matches!(outcome, Err(ShareError::NotSandbox(pid)) if pid == own),
         "{outcome:?}"

@@ -1,0 +1,83 @@
+//! What a container has outside its own processes: its part of the sandbox, and its directory.
+
+use protocol::rpc::{ErrorCode, Request};
+use rustix::process::Signal;
+
+use super::LifecycleError;
+use crate::agent_client::{AgentClient, AgentError};
+use crate::process::{Held, ProcessRef, find_by_argument};
+use crate::sandbox::{CONFIG, END_LIMIT, Install, SOCKET, SandboxError, ShareList};
+use crate::state::{ContainerDir, Record, SandboxDir};
+
+/// Removes a container whose monitor is gone, and with the last one of a sandbox the sandbox. `record` is missing if it is damaged.
+pub(super) fn clear(dir: ContainerDir, record: Option<&Record>) -> Result<(), LifecycleError> {
+    if !remove_sandbox(&dir, record)? {
+        let machine = record.and_then(|record| record.vmm);
+        if let Some(held) = machine.and_then(ProcessRef::hold)
+            && let Err(error) = leave_guest(&dir)
+            && !is_missing(&error)
+        {
+            // A guest that does not let go of a container must not keep it: the machine is what can be killed.
+            kill_and_wait(&held);
+        }
+        detach(&dir, machine)?;
+    }
+    Ok(dir.remove()?)
+}
+
+/// Removes what a failed `create` has made. The agent has heard of its end, if it heard of its beginning.
+pub(super) fn withdraw(dir: ContainerDir, record: Option<&Record>) -> Result<(), LifecycleError> {
+    if !remove_sandbox(&dir, record)? {
+        detach(&dir, record.and_then(|record| record.vmm))?;
+    }
+    Ok(dir.remove()?)
+}
+
+/// Removes the container's sandbox, if nobody lives in it; says whether nothing of it is left.
+fn remove_sandbox(dir: &ContainerDir, record: Option<&Record>) -> Result<bool, LifecycleError> {
+    let Some(sandbox) = SandboxDir::of(dir.path()) else {
+        return Ok(true);
+    };
+    if !sandbox.path().exists() {
+        return Ok(true);
+    }
+    let Some(last) = sandbox.hold_last()? else {
+        return Ok(false);
+    };
+    // Also finds the machine that a damaged or missing record does not name.
+    let named = record.and_then(|record| record.vmm?.hold());
+    let found = find_by_argument(&sandbox.file(CONFIG));
+    named.iter().chain(&found).for_each(kill_and_wait);
+    sandbox.remove(last)?;
+    Ok(true)
+}
+
+/// Takes the container out of the guest, where others live on.
+fn leave_guest(dir: &ContainerDir) -> Result<(), AgentError> {
+    let (id, force) = (dir.id().to_string(), true);
+    AgentClient::connect(&dir.file(SOCKET))?.done(&Request::Delete { id, force })
+}
+
+/// The agent deletes a container by itself when its monitor is gone.
+fn is_missing(error: &AgentError) -> bool {
+    let missing = ErrorCode::NotFound;
+    matches!(error, AgentError::Refused { code, .. } if *code == missing)
+}
+
+/// Takes the container's files away from a machine that runs on.
+fn detach(dir: &ContainerDir, machine: Option<ProcessRef>) -> Result<(), LifecycleError> {
+    let Some(machine) = machine.filter(|machine| machine.is_alive()) else {
+        return Ok(());
+    };
+    let install = Install::find().map_err(SandboxError::Install)?;
+    match ShareList::of(dir.path()).detach(&install, machine) {
+        Err(SandboxError::Ended) => Ok(()),
+        outcome => Ok(outcome?),
+    }
+}
+
+/// Kills a process and waits until it is gone.
+pub(super) fn kill_and_wait(held: &Held) {
+    held.signal(Signal::KILL);
+    held.wait(END_LIMIT);
+}
