@@ -49,6 +49,7 @@ const APPLETS: &[&str] = &[
     "chmod",
     "ln",
     "nproc",
+    "nc",
 ];
 
 /// A bundle in a directory of its own, which goes away with it.

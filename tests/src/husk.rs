@@ -41,6 +41,23 @@ pub fn run_with_input(bundle: &Bundle, input: &[u8]) -> Result<Output> {
     )
 }
 
+/// Whether a process runs.
+#[must_use]
+pub fn runs(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next());
+    !matches!(state, None | Some(Some('Z')))
+}
+
+/// Kills a process.
+pub fn kill(pid: i32) -> Result<()> {
+    let pid = rustix::process::Pid::from_raw(pid).context("no pid")?;
+    Ok(rustix::process::kill_process(
+        pid,
+        rustix::process::Signal::KILL,
+    )?)
+}
+
 /// A container made by `husk create`; deleted by force at the latest when it goes out of scope.
 pub struct Container<'bundle> {
     /// `exec` reads its config, as runc's does.
@@ -100,6 +117,14 @@ impl<'bundle> Container<'bundle> {
     #[must_use]
     pub fn monitor(&self) -> i32 {
         self.monitor
+    }
+
+    /// The process of its machine.
+    pub fn vmm(&self) -> Result<i32> {
+        let state = std::fs::read(format!("/run/husk/{}/state.json", self.id))?;
+        let state: Value = serde_json::from_slice(&state)?;
+        let pid = state["vmm"]["pid"].as_i64().context("no machine")?;
+        Ok(pid.try_into()?)
     }
 
     /// `husk exec ID ARGS`, run to its end.

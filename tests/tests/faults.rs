@@ -5,32 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::bundle::Bundle;
-use tests::husk::Container;
+use tests::husk::{Container, kill};
 use tests::leaks::watched;
 
 const SOON: Duration = Duration::from_secs(20);
-
-/// The VMM of a container: the child of nobody's that has the container's state directory on its command line.
-fn vmm_of(container: &Container) -> Result<i32> {
-    let found = tests::output::run(
-        Command::new("pgrep").args(["-f", &format!("husk-vmm.*/{}/", container.id())]),
-        b"",
-    )?;
-    let first = found
-        .stdout
-        .lines()
-        .next()
-        .with_context(|| format!("no VMM: {found:?}"))?;
-    Ok(first.trim().parse()?)
-}
-
-fn kill(pid: i32) -> Result<()> {
-    let pid = rustix::process::Pid::from_raw(pid).context("no pid")?;
-    Ok(rustix::process::kill_process(
-        pid,
-        rustix::process::Signal::KILL,
-    )?)
-}
 
 #[test]
 fn the_death_of_the_vmm_is_reported_as_137_within_a_second() -> Result<()> {
@@ -39,7 +17,7 @@ fn the_death_of_the_vmm_is_reported_as_137_within_a_second() -> Result<()> {
         let container = Container::running(&bundle)?;
         let mut exec = container.spawn_exec(&["sleep", "1000"])?;
         container.exec(&["true"])?.ok();
-        kill(vmm_of(&container)?)?;
+        kill(container.vmm()?)?;
         let noticed =
             tests::output::until("exec ends", SOON, || matches!(exec.try_wait(), Ok(Some(_))))?;
         ensure!(exec.wait()?.code() == Some(137));
@@ -58,9 +36,10 @@ fn the_death_of_the_monitor_ends_the_container() -> Result<()> {
     watched(|| {
         let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
         let container = Container::running(&bundle)?;
+        let vmm = container.vmm()?;
         kill(container.monitor())?;
         container.wait_for("stopped", SOON)?;
-        tests::output::until("the VMM is gone", SOON, || vmm_of(&container).is_err())?;
+        tests::output::until("the VMM is gone", SOON, || !tests::husk::runs(vmm))?;
         container.verb("delete", &[])?.ok();
         Ok(())
     })
