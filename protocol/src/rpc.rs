@@ -99,6 +99,21 @@ pub enum Request {
         /// Container id.
         id: String,
     },
+    /// Answers when the kernel has killed a process of the container for want of memory more than `seen` times, or with
+    /// `WrongState` when the container has stopped.
+    WaitOom {
+        /// Container id.
+        id: String,
+        /// `oom_kill` of `memory.events` as last heard of.
+        seen: u64,
+    },
+    /// Changes limits of a container that has not stopped.
+    Update {
+        /// Container id.
+        id: String,
+        /// The OCI `linux.resources` object. What it does not name stays as it is.
+        resources: Box<serde_json::Value>,
+    },
     /// Freezes a container.
     Pause {
         /// Container id.
@@ -221,6 +236,11 @@ pub enum Reply {
     Stats {
         /// The figures.
         stats: Box<Stats>,
+    },
+    /// To `WaitOom`.
+    Oom {
+        /// `oom_kill` of `memory.events` now.
+        kills: u64,
     },
     /// The call failed and changed nothing.
     Failed {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use protocol::frame::{self, FrameError};
-use protocol::rpc::{ErrorCode, ExitStatus, Reply, Request};
+use protocol::rpc::{ErrorCode, ExitStatus, Process, Reply, Request, Stats};
 use protocol::stream::{StreamHello, StreamReady, StreamToken};
 use protocol::{CALL_PORT, STREAM_PORT, VERSION};
 
@@ -99,6 +99,30 @@ impl AgentClient {
     pub(crate) fn started(&mut self, request: &Request) -> Result<i32> {
         match self.call(request)? {
             Reply::Started { pid } => Ok(pid),
+            _ => Err(AgentError::Unexpected),
+        }
+    }
+
+    /// `Processes`.
+    pub(crate) fn processes(&mut self, id: &str) -> Result<Vec<Process>> {
+        match self.call(&Request::Processes { id: id.into() })? {
+            Reply::Processes { processes } => Ok(processes),
+            _ => Err(AgentError::Unexpected),
+        }
+    }
+
+    /// `Stats`.
+    pub(crate) fn stats(&mut self, id: &str) -> Result<Stats> {
+        match self.call(&Request::Stats { id: id.into() })? {
+            Reply::Stats { stats } => Ok(*stats),
+            _ => Err(AgentError::Unexpected),
+        }
+    }
+
+    /// Reads the answer to `WaitOom`; the connection is readable.
+    pub(crate) fn oom(&mut self) -> Result<u64> {
+        match self.answer()? {
+            Reply::Oom { kills } => Ok(kills),
             _ => Err(AgentError::Unexpected),
         }
     }

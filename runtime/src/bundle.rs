@@ -48,14 +48,14 @@ pub(crate) enum BundleError {
         field: &'static str,
     },
     /// A field contradicts what husk can do or what the specification says.
-    #[error("{path}: field {field:?} {problem}")]
+    #[error("{path}: field {field:?} is refused: {problem}")]
     Refused {
         /// The file.
         path: PathBuf,
         /// The field.
         field: &'static str,
         /// What is wrong with it.
-        problem: &'static str,
+        problem: String,
     },
     /// The root file system is not a directory.
     #[error("root file system {path} is not usable")]
@@ -94,18 +94,16 @@ impl Bundle {
             path: path.clone(),
             field,
         };
-        let refused = |field, problem| BundleError::Refused {
+        let refused = |(field, problem)| BundleError::Refused {
             path: path.clone(),
             field,
             problem,
         };
         if !spec.version().starts_with("1.") {
-            return Err(refused("ociVersion", "is not a version 1"));
+            return Err(refused(("ociVersion", "not a version 1".to_owned())));
         }
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
-        if let Err((field, problem)) = check_process(process) {
-            return Err(refused(field, problem));
-        }
+        check_process(process).map_err(refused)?;
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         if root.path().as_os_str().is_empty() {
             return Err(missing("root.path"));
@@ -128,20 +126,29 @@ pub(crate) fn load_process(path: &Path) -> Result<Process, BundleError> {
     Ok(process)
 }
 
-fn check_process(process: &Process) -> Result<(), (&'static str, &'static str)> {
-    if process
-        .args()
-        .as_ref()
-        .is_none_or(|args| args.is_empty() || args[0].is_empty())
-    {
-        return Err(("process.args", "names no program"));
+/// Checks what does not depend on a root file system. Gives the field that is wrong, and what is; the words are runc's.
+pub(crate) fn check_process(process: &Process) -> Result<(), (&'static str, String)> {
+    let refused = |field, problem: &str| Err((field, problem.to_owned()));
+    let args = process.args().as_deref().unwrap_or_default();
+    if args.first().is_none_or(String::is_empty) {
+        return refused("process.args", "args must not be empty");
+    }
+    if process.cwd().as_os_str().is_empty() {
+        return refused("process.cwd", "Cwd property must not be empty");
     }
     if !process.cwd().is_absolute() {
-        return Err(("process.cwd", "is not an absolute path"));
+        return refused("process.cwd", "Cwd must be an absolute path");
     }
-    let texts = process.args().iter().chain(process.env()).flatten();
-    if texts.into_iter().any(|text| text.contains('\0')) {
-        return Err(("process", "has an argument or variable with a NUL byte"));
+    let env = process.env().as_deref().unwrap_or_default();
+    if let Some(variable) = env
+        .iter()
+        .find(|text| !text.trim_start_matches('=').contains('='))
+    {
+        let problem = format!("invalid environment variable: {variable:?}");
+        return Err(("process.env", problem));
+    }
+    if args.iter().chain(env).any(|text| text.contains('\0')) {
+        return refused("process", "an argument or variable has a NUL byte");
     }
     Ok(())
 }

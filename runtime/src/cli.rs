@@ -13,7 +13,8 @@ const VERSION: &str = concat!("version ", env!("CARGO_PKG_VERSION"), "\nspec: 1.
     name = "husk",
     version = VERSION,
     disable_version_flag = true,
-    arg_required_else_help = true
+    // As with runc, the last of several wins: engines add options of their own to those that they are configured with.
+    args_override_self = true
 )]
 pub(crate) struct Cli {
     #[command(flatten)]
@@ -79,10 +80,23 @@ pub(crate) enum Command {
     List(ListArgs),
     /// Run a further process in a container
     Exec(Box<ExecArgs>),
+    /// List the processes of a container
+    Ps(PsArgs),
+    /// Freeze the processes of a container
+    Pause(IdArgs),
+    /// Let the processes of a paused container run on
+    Resume(IdArgs),
+    /// Change the limits of a container
+    Update(Box<UpdateArgs>),
+    /// Print what a container uses, and when it runs out of memory
+    Events(EventsArgs),
     /// Write a config.json to start from
     Spec(SpecArgs),
     /// Print what this runtime supports, as JSON
     Features,
+    /// Not to be run by hand
+    #[command(hide = true)]
+    Init,
 }
 
 /// A container's id.
@@ -145,7 +159,11 @@ pub(crate) struct KillArgs {
     #[arg(value_name = "CONTAINER-ID")]
     pub(crate) id: String,
     /// Name or number
-    #[arg(value_name = "SIGNAL", default_value = "SIGTERM")]
+    #[arg(
+        value_name = "SIGNAL",
+        default_value = "SIGTERM",
+        allow_negative_numbers = true
+    )]
     pub(crate) signal: String,
 }
 
@@ -249,4 +267,104 @@ pub(crate) struct SpecArgs {
     /// For a user without privileges
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+/// Arguments of `ps`.
+#[derive(Debug, Args)]
+pub(crate) struct PsArgs {
+    /// Format of the list
+    #[arg(long, short, value_enum, default_value_t = PsFormat::Table)]
+    pub(crate) format: PsFormat,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub(crate) id: String,
+    /// Options of ps(1): -ef or -o LIST
+    #[arg(
+        value_name = "PS-OPTION",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    pub(crate) options: Vec<String>,
+}
+
+/// Format of `ps`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PsFormat {
+    /// The guest's processes, in the columns of ps(1)
+    Table,
+    /// A JSON list of process ids of the host
+    Json,
+}
+
+/// Arguments of `update`. Numbers are texts here, so that a wrong one is refused with the words of runc.
+#[derive(Debug, Args)]
+pub(crate) struct UpdateArgs {
+    /// File with an OCI resources object, - for standard input; other options are ignored
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) resources: Option<String>,
+    /// Weight for block I/O, 10 to 1000
+    #[arg(long, value_name = "WEIGHT")]
+    pub(crate) blkio_weight: Option<String>,
+    /// CPU period, in microseconds
+    #[arg(long, value_name = "USEC")]
+    pub(crate) cpu_period: Option<String>,
+    /// CPU time in a period, in microseconds
+    #[arg(long, value_name = "USEC", allow_hyphen_values = true)]
+    pub(crate) cpu_quota: Option<String>,
+    /// CPU shares against other containers
+    #[arg(long, value_name = "SHARES")]
+    pub(crate) cpu_share: Option<String>,
+    /// Refused: the guest has cgroup version 2
+    #[arg(long, value_name = "USEC", hide = true)]
+    pub(crate) cpu_rt_period: Option<String>,
+    /// Refused: the guest has cgroup version 2
+    #[arg(long, value_name = "USEC", hide = true, allow_hyphen_values = true)]
+    pub(crate) cpu_rt_runtime: Option<String>,
+    /// Processors of the host
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_cpus: Option<String>,
+    /// Memory nodes of the host
+    #[arg(long, value_name = "LIST")]
+    pub(crate) cpuset_mems: Option<String>,
+    /// Ignored, as by runc
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) kernel_memory: Option<String>,
+    /// Ignored, as by runc
+    #[arg(long, value_name = "BYTES", hide = true)]
+    pub(crate) kernel_memory_tcp: Option<String>,
+    /// Memory limit, in bytes or with a unit; -1 for none
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory: Option<String>,
+    /// Memory that is kept free for the container
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory_reservation: Option<String>,
+    /// Memory and swap together; -1 for no limit
+    #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
+    pub(crate) memory_swap: Option<String>,
+    /// Most processes; -1 for no limit
+    #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
+    pub(crate) pids_limit: Option<String>,
+    /// Refused: Intel RDT belongs to the host
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    pub(crate) l3_cache_schema: Option<String>,
+    /// Refused: Intel RDT belongs to the host
+    #[arg(long, value_name = "SCHEMA", hide = true)]
+    pub(crate) mem_bw_schema: Option<String>,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub(crate) id: String,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Args)]
+pub(crate) struct EventsArgs {
+    /// Time between two statistics, like 5s or 1m30s
+    #[arg(long, value_name = "TIME", default_value = "5s")]
+    pub(crate) interval: String,
+    /// Print the statistics once
+    #[arg(long)]
+    pub(crate) stats: bool,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub(crate) id: String,
 }

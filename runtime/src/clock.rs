@@ -18,6 +18,21 @@ fn rfc3339(seconds: u64, nanoseconds: u32) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
 }
 
+/// The start of a process as `ps` writes it: the time of the day if it is today's, else the day. UTC.
+pub(crate) fn started(start: u64, now: u64) -> String {
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
+    if start / DAY == now / DAY {
+        return format!("{:02}:{:02}", start % DAY / 3600, start % 3600 / 60);
+    }
+    let (_, month, day) = date(start / DAY);
+    let month = usize::try_from(month - 1)
+        .ok()
+        .and_then(|month| MONTHS.get(month));
+    format!("{}{day:02}", month.unwrap_or(&"?"))
+}
+
 /// Year, month and day of a number of days after 1970-01-01.
 fn date(days: u64) -> (u64, u64, u64) {
     let leap = |year: u64| {
@@ -44,6 +59,13 @@ fn date(days: u64) -> (u64, u64, u64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_start_is_a_time_today_and_a_day_before() {
+        assert_eq!(started(951_782_400 + 3_660, 951_782_400 + 4_000), "01:01");
+        assert_eq!(started(951_782_399, 951_782_400), "Feb28");
+        assert_eq!(started(1_735_689_599, 4_107_542_400), "Dec31");
+    }
 
     #[test]
     fn known_moments() {

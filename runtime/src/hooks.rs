@@ -138,6 +138,7 @@ mod tests {
             owner: 0,
             annotations: std::collections::BTreeMap::new(),
             hooks: None,
+            paused: false,
             phase: Phase::Creating,
             monitor: ProcessRef {
                 pid: 1,

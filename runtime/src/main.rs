@@ -18,6 +18,7 @@ mod lifecycle;
 mod log;
 mod monitor;
 mod network;
+mod owner;
 mod process;
 mod sandbox;
 mod state;
@@ -26,8 +27,8 @@ mod translate;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser};
 
 use crate::cli::{Cli, GlobalArgs};
 use crate::commands::{Context, carry_out, failure_code};
@@ -58,12 +59,20 @@ fn main() -> ExitCode {
     }
 }
 
+/// Exit code of runc for a command that does not exist.
+const NO_SUCH_COMMAND: u8 = 3;
+
 /// Help and version are answers; everything else is an error, with runc's exit code.
 fn usage(error: &clap::Error) -> ExitCode {
+    if error.kind() == ErrorKind::MissingSubcommand {
+        drop(Cli::command().print_help());
+        return ExitCode::SUCCESS;
+    }
     // Nothing is left to report to when the output is closed.
     drop(error.print());
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+        ErrorKind::InvalidSubcommand => ExitCode::from(NO_SUCH_COMMAND),
         _ => ExitCode::FAILURE,
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! Containers do not hang off the root directly: an id could be the name of a file there.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 /// The hierarchy's mount point.
-const MOUNT: &str = "/sys/fs/cgroup";
+pub(crate) const MOUNT: &str = "/sys/fs/cgroup";
 
 /// Parent of all containers, relative to the hierarchy's root.
 const PARENT: &str = "husk";
@@ -45,6 +45,11 @@ impl Cgroup {
     /// Content of one of its files.
     pub(crate) fn read(&self, file: &str) -> io::Result<String> {
         fs::read_to_string(self.path.join(file))
+    }
+
+    /// One of its files, to be watched.
+    pub(crate) fn open(&self, file: &str) -> io::Result<File> {
+        File::open(self.path.join(file))
     }
 
     /// Stops every process in it, and returns when they all are.

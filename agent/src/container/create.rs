@@ -4,6 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use libcontainer::container::{ContainerStatus, State};
+use libcontainer::error::LibcontainerError;
 use protocol::rpc::{ErrorCode, Join, Reply};
 use protocol::stream::Stdio;
 use serde_json::{Map, Value};
@@ -49,6 +51,8 @@ impl Containers {
             let root = Path::new(text("/root/path").unwrap_or("/"));
             cwd::explain(failure, root, text("/process/cwd"))
         })?;
+        // libcontainer runs further processes in a running container only; engines do it in a created one, too.
+        record_running(id).map_err(|error| Failure::internal("record the container", &error))?;
         Ok(Container {
             id: id.to_owned(),
             cgroup: Cgroup::of(id),
@@ -96,6 +100,14 @@ impl Drop for Claim<'_> {
             by_id.remove(self.id);
         }
     }
+}
+
+/// `Exec` asks libcontainer, and libcontainer asks its file.
+fn record_running(id: &str) -> Result<(), LibcontainerError> {
+    let directory = super::libcontainer_state(id);
+    let mut state = State::load(&directory)?;
+    state.status = ContainerStatus::Running;
+    Ok(state.save(&directory)?)
 }
 
 /// Removes what a failed `Create` may have left.

@@ -1,4 +1,4 @@
-//! `Exec`: a further process in a running container.
+//! `Exec`: a further process in a container that has not stopped.
 
 use std::collections::HashMap;
 use std::fs;
@@ -27,7 +27,9 @@ impl Containers {
     ) -> Call {
         super::check_name("process name", exec)?;
         let container = self.get(id)?;
-        drop(container.in_phase(Phase::Running)?);
+        drop(container.in_phase("created or running", |phase| {
+            !matches!(phase, Phase::Paused { .. })
+        })?);
         make_room(&mut locked(&container.execs), exec, id)?;
         let started = Arc::new(self.make_process(&container, process, stdio)?);
         let pid = started.pid();

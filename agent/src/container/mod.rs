@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!             Create             Start            Pause
-//!  (no id) ------------> created -----> running <------> paused
+//!  (no id) ------------> created -----> running <------> paused     A created container can be paused, too.
 //!                           |              |     Resume    |
 //!                           |  its first process has ended |
 //!                           +----------> stopped <---------+
@@ -21,6 +21,7 @@ pub(crate) mod helper;
 mod join;
 mod launch;
 mod lifelines;
+mod oom;
 mod order;
 mod pause;
 mod process;
@@ -32,6 +33,7 @@ mod signal;
 mod start;
 mod state;
 mod stats;
+mod update;
 mod wait;
 
 use std::collections::HashMap;
@@ -117,7 +119,10 @@ impl Failure {
 enum Phase {
     Created,
     Running,
-    Paused,
+    Paused {
+        /// What it was before.
+        started: bool,
+    },
 }
 
 /// One container.
@@ -135,20 +140,20 @@ impl Container {
         self.init.exit().status().is_some()
     }
 
-    /// Refuses unless the container is in phase `wanted`, and has not stopped. Holds the phase for the caller.
-    fn in_phase(&self, wanted: Phase) -> Result<std::sync::MutexGuard<'_, Phase>, Failure> {
+    /// Refuses unless the container is in a phase that is `wanted`, and has not stopped. Holds the phase for the caller.
+    fn in_phase(
+        &self,
+        wanted: &str,
+        is_wanted: impl Fn(Phase) -> bool,
+    ) -> Result<std::sync::MutexGuard<'_, Phase>, Failure> {
         let phase = locked(&self.phase);
-        if self.stopped() || *phase != wanted {
+        if self.stopped() || !is_wanted(*phase) {
             let is = if self.stopped() {
                 "stopped"
             } else {
                 phase.name()
             };
-            let message = format!(
-                "container {} is {is}, not {wanted}",
-                self.id,
-                wanted = wanted.name()
-            );
+            let message = format!("container {} is {is}, not {wanted}", self.id);
             return Err(Failure::new(ErrorCode::WrongState, message));
         }
         Ok(phase)
@@ -172,7 +177,7 @@ impl Phase {
         match self {
             Self::Created => "created",
             Self::Running => "running",
-            Self::Paused => "paused",
+            Self::Paused { .. } => "paused",
         }
     }
 }

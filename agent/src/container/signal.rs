@@ -59,7 +59,7 @@ impl Container {
                 rustix::process::kill_process(pid, signal).ok();
             }
         });
-        if *phase != Phase::Paused {
+        if !matches!(*phase, Phase::Paused { .. }) {
             self.cgroup.thaw()?;
         }
         sent

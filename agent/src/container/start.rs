@@ -5,8 +5,6 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 
-use libcontainer::container::{ContainerStatus, State};
-use libcontainer::error::LibcontainerError;
 use protocol::rpc::Reply;
 
 use super::{Call, Containers, Failure, Phase};
@@ -14,11 +12,9 @@ use super::{Call, Containers, Failure, Phase};
 impl Containers {
     pub(crate) fn start(&self, id: &str) -> Call {
         let container = self.get(id)?;
-        let mut phase = container.in_phase(Phase::Created)?;
+        let mut phase = container.in_phase("created", |phase| phase == Phase::Created)?;
         notify(id).map_err(|error| Failure::internal("start the container", &error))?;
         *phase = Phase::Running;
-        // `Exec` asks libcontainer, and libcontainer asks its file.
-        record_running(id).map_err(|error| Failure::internal("record the start", &error))?;
         Ok(Reply::Done {})
     }
 }
@@ -29,11 +25,4 @@ fn notify(id: &str) -> io::Result<()> {
     let directory = File::open(super::libcontainer_state(id))?;
     let path = format!("/proc/self/fd/{}/notify.sock", directory.as_raw_fd());
     UnixStream::connect(path)?.write_all(b"start container")
-}
-
-fn record_running(id: &str) -> Result<(), LibcontainerError> {
-    let directory = super::libcontainer_state(id);
-    let mut state = State::load(&directory)?;
-    state.status = ContainerStatus::Running;
-    Ok(state.save(&directory)?)
 }

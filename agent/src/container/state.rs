@@ -13,7 +13,7 @@ impl Containers {
             _ if container.stopped() => ContainerState::Stopped,
             Phase::Created => ContainerState::Created,
             Phase::Running => ContainerState::Running,
-            Phase::Paused => ContainerState::Paused,
+            Phase::Paused { .. } => ContainerState::Paused,
         };
         let pid = match state {
             ContainerState::Stopped => 0,

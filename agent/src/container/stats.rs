@@ -43,7 +43,7 @@ fn number(text: &str) -> Option<u64> {
 }
 
 /// Lines of `KEY VALUE`.
-fn flat_keyed(text: &str) -> BTreeMap<String, u64> {
+pub(super) fn flat_keyed(text: &str) -> BTreeMap<String, u64> {
     let pairs = text.lines().filter_map(|line| line.split_once(' '));
     pairs
         .filter_map(|(key, value)| Some((key.to_owned(), number(value)?)))

@@ -50,6 +50,12 @@ impl Session<'_> {
                         None => return,
                     }
                 }
+                Ok(Request::WaitOom { id, seen }) if self.greeted => {
+                    match self.containers.wait_oom(socket, &id, seen) {
+                        Some(reply) => reply,
+                        None => return,
+                    }
+                }
                 Ok(request) => self.answer(request),
                 // The frame was read to its end: the next one can be understood.
                 Err(error @ FrameError::Json(_)) => {
@@ -118,12 +124,14 @@ impl Session<'_> {
             Request::State { id } => containers.state(&id),
             Request::Processes { id } => containers.processes(&id),
             Request::Stats { id } => containers.stats(&id),
+            Request::Update { id, resources } => containers.update(&id, *resources),
             Request::Pause { id } => containers.pause(&id),
             Request::Resume { id } => containers.resume(&id),
             Request::Delete { id, force } => containers.delete(&id, force),
-            Request::Hello { .. } | Request::Wait { .. } | Request::Shutdown {} => {
-                Err(Failure::new(ErrorCode::Version, GREET_FIRST.to_owned()))
-            }
+            Request::Hello { .. }
+            | Request::Wait { .. }
+            | Request::WaitOom { .. }
+            | Request::Shutdown {} => Err(Failure::new(ErrorCode::Version, GREET_FIRST.to_owned())),
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use oci_spec::runtime::{Capability, Process};
 
 use super::{CommandError, Context, Result, refuse_descriptors, write_pid_file};
-use crate::bundle::{Bundle, load_process};
+use crate::bundle::{Bundle, check_process, load_process};
 use crate::chain::chain;
 use crate::cli::ExecArgs;
 use crate::lifecycle::{Console, ExecProcess, LifecycleError, running};
@@ -16,9 +16,9 @@ use crate::translate::translate_process;
 pub(super) fn exec(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
     refuse_descriptors(args.preserve_fds)?;
     let id = ContainerId::parse(&args.id)?;
-    let record = running(&context.root, &id)?;
-    let mut process = process(args, &record)?;
+    let record = running(&context.root, &id, args.ignore_paused)?;
     let mut warnings = Vec::new();
+    let mut process = process(args, &record, &mut warnings)?;
     translate_process(&mut process, &mut warnings);
     warnings
         .iter()
@@ -71,7 +71,7 @@ fn monitor(process: ExecProcess, report: Report) -> ExitCode {
 }
 
 /// The process in a file, or the container's own with other arguments. Options change either.
-fn process(args: &ExecArgs, record: &Record) -> Result<Process> {
+fn process(args: &ExecArgs, record: &Record, warnings: &mut Vec<String>) -> Result<Process> {
     let mut process = match &args.process {
         Some(file) => load_process(file)?,
         None => process_of_container(args, record)?,
@@ -110,11 +110,13 @@ fn process(args: &ExecArgs, record: &Record) -> Result<Process> {
     for name in &args.cap {
         let upper = name.to_ascii_uppercase();
         let plain = upper.strip_prefix("CAP_").unwrap_or(&upper);
-        let capability = serde_json::from_value(format!("CAP_{plain}").into());
-        let capability =
-            capability.map_err(|_| option("--cap", format!("unknown capability {name:?}")))?;
-        add_capability(&mut process, capability);
+        match serde_json::from_value(format!("CAP_{plain}").into()) {
+            Ok(capability) => add_capability(&mut process, capability),
+            // As runc: what no kernel grants is no reason to fail.
+            Err(_) => warnings.push(format!("unknown capability {name:?} is left out")),
+        }
     }
+    check_process(&process).map_err(|(field, problem)| option(field, problem))?;
     Ok(process)
 }
 

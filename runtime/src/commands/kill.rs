@@ -20,9 +20,10 @@ const REAL_TIME: (i32, i32) = (34, 64);
 
 pub(super) fn kill(context: &Context, args: &KillArgs) -> Result<()> {
     let id = ContainerId::parse(&args.id)?;
-    let signal = parse(&args.signal).ok_or_else(|| CommandError::Option {
-        option: "SIGNAL",
-        problem: format!("unknown signal {:?}", args.signal),
+    // A missing container is told before a wrong signal, as by runc.
+    context.root.read(&id)?;
+    let signal = parse(&args.signal).ok_or_else(|| CommandError::Signal {
+        text: args.signal.clone(),
     })?;
     Ok(lifecycle::kill(&context.root, &id, signal, args.all)?)
 }
@@ -30,7 +31,8 @@ pub(super) fn kill(context: &Context, args: &KillArgs) -> Result<()> {
 /// A number, or a name with or without `SIG` in any case, or `RTMIN+n`, `RTMAX-n`.
 fn parse(text: &str) -> Option<i32> {
     if let Ok(number) = text.parse::<i32>() {
-        return (1..=REAL_TIME.1).contains(&number).then_some(number);
+        // Zero asks only whether somebody is there.
+        return (0..=REAL_TIME.1).contains(&number).then_some(number);
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -73,11 +75,12 @@ mod tests {
             ("SIGRTMIN+3", 37),
             ("RTMAX-1", 63),
             ("64", 64),
+            ("0", 0),
         ] {
             assert_eq!(parse(text), Some(number), "{text}");
         }
         for text in [
-            "", "0", "65", "-1", "SIG", "NOPE", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMINx",
+            "", "65", "-1", "SIG", "NOPE", "RTMIN+31", "RTMIN-1", "RTMAX+1", "RTMINx",
         ] {
             assert_eq!(parse(text), None, "{text}");
         }

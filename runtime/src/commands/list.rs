@@ -1,7 +1,8 @@
 //! `husk list`.
 
-use super::{CommandError, Context, Result, print};
+use super::{Context, Result, print, to_json};
 use crate::cli::{ListArgs, ListFormat};
+use crate::owner::owner_name;
 use crate::state::{Record, Status, View};
 
 /// Column widths of runc's table: at least this, and three spaces.
@@ -45,22 +46,7 @@ fn print_json(views: &[View<'_>]) -> Result<()> {
     if views.is_empty() {
         return print("null");
     }
-    let failed = |error: serde_json::Error| CommandError::Write {
-        path: "standard output".into(),
-        source: error.into(),
-    };
-    print(&serde_json::to_string(views).map_err(failed)?)
-}
-
-/// The name in `/etc/passwd`; the number if it has none.
-fn owner_name(uid: u32) -> String {
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    });
-    name.unwrap_or_else(|| uid.to_string())
+    print(&to_json(&views)?)
 }
 
 fn table(views: &[View<'_>]) -> String {
@@ -95,11 +81,5 @@ mod tests {
     fn an_empty_table_is_what_runc_prints() {
         let heading = "ID          PID         STATUS      BUNDLE      CREATED     OWNER\n";
         assert_eq!(table(&[]), heading);
-    }
-
-    #[test]
-    fn owners_have_names() {
-        assert_eq!(owner_name(0), "root");
-        assert_eq!(owner_name(u32::MAX - 7), (u32::MAX - 7).to_string());
     }
 }

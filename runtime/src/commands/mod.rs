@@ -2,14 +2,18 @@
 
 mod create;
 mod delete;
+mod events;
 mod exec;
 mod features;
 mod kill;
 mod list;
+mod pause;
+mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
+mod update;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -43,6 +47,34 @@ pub(crate) enum CommandError {
         option: &'static str,
         /// What is wrong.
         problem: String,
+    },
+    /// No signal has this name or number.
+    #[error("unknown signal {text:?}")]
+    Signal {
+        /// What was given.
+        text: String,
+    },
+    /// `init` is runc's own first process in a container; here the guest's agent does its work.
+    #[error(
+        "init is not a command for users: the agent in the guest starts a container's first process"
+    )]
+    Init,
+    /// An option has a value that means nothing; the words are runc's.
+    #[error("invalid value for {option}: {value:?}")]
+    Value {
+        /// The option.
+        option: &'static str,
+        /// Its value.
+        value: String,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// A file cannot be written.
     #[error("cannot write {path}")]
@@ -101,10 +133,24 @@ pub(crate) fn carry_out(context: &Context, command: &Command) -> Result<ExitCode
         Command::Kill(args) => kill::kill(context, args)?,
         Command::Delete(args) => delete::delete(context, args)?,
         Command::List(args) => list::list(context, args)?,
+        Command::Ps(args) => ps::ps(context, args)?,
+        Command::Pause(args) => pause::pause(context, args)?,
+        Command::Resume(args) => pause::resume(context, args)?,
+        Command::Update(args) => update::update(context, args)?,
+        Command::Events(args) => events::events(context, args)?,
+        Command::Init => return Err(CommandError::Init),
         Command::Spec(args) => spec::spec(args)?,
         Command::Features => features::features()?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As one line of JSON.
+fn to_json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| CommandError::Write {
+        path: "standard output".into(),
+        source: error.into(),
+    })
 }
 
 /// Prints what the command was asked for.

@@ -13,7 +13,7 @@ use crate::state::{ContainerDir, ContainerId, Record, Root, StateError, Status, 
 /// Whether a container may be deleted that has not stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Force {
-    /// It must have stopped.
+    /// It must have stopped, or not have been started.
     No,
     /// It is killed; and if there is none, that is what was asked for.
     Yes,
@@ -46,7 +46,7 @@ fn try_delete(
         Ok((record, status)) => {
             if status == Status::Stopped {
                 let_end(&record);
-            } else if force == Force::No {
+            } else if force == Force::No && status != Status::Created {
                 let text = format!(
                     "cannot delete container {id} that is not stopped: {}",
                     status.as_str()

@@ -1,5 +1,7 @@
 //! Why a command on a container failed. Texts that engines look for are runc's.
 
+use std::path::PathBuf;
+
 use super::neighbours::NeighbourError;
 use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
@@ -53,6 +55,28 @@ pub(crate) enum LifecycleError {
     /// A further process cannot be made. The cause has runc's text.
     #[error("exec failed: unable to start container process")]
     Exec(#[source] AgentError),
+    /// The guest's cgroup does not take a limit.
+    #[error("cannot update the container's limits")]
+    Update(#[source] AgentError),
+    /// A memory limit is beyond the machine's memory.
+    #[error(
+        "memory limit of {bytes} bytes is more than the {most} bytes that the sandbox was made for"
+    )]
+    Memory {
+        /// The limit.
+        bytes: u64,
+        /// The highest possible one.
+        most: u64,
+    },
+    /// The config of the container's machine cannot be read back.
+    #[error("cannot read {path}")]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// Another call to the agent.
     #[error(transparent)]
     Agent(#[from] AgentError),

@@ -34,10 +34,21 @@ pub(crate) struct Executed {
 }
 
 /// The record of a container in which processes can be run.
-pub(crate) fn running(root: &Root, id: &ContainerId) -> Result<Record, LifecycleError> {
+pub(crate) fn running(
+    root: &Root,
+    id: &ContainerId,
+    ignore_paused: bool,
+) -> Result<Record, LifecycleError> {
     let (record, status) = root.read(id)?;
     match status {
         Status::Running | Status::Created => Ok(record),
+        // runc's answer to the option is a process that hangs until the container is resumed.
+        Status::Paused if ignore_paused => Err(refused(
+            "cannot exec in a paused container: a guest starts no process in a frozen cgroup",
+        )),
+        Status::Paused => Err(refused(
+            "cannot exec in a paused container (use --ignore-paused to override)",
+        )),
         Status::Stopped => Err(refused("cannot exec in a stopped container")),
         Status::Creating => Err(refused("cannot exec in a container that is being created")),
     }

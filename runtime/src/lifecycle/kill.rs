@@ -21,6 +21,10 @@ pub(crate) fn kill(
         // Nothing of a stopped container is left that a signal for all could reach.
         return if all { Ok(()) } else { Err(not_running()) };
     }
+    if signal == 0 {
+        // Asks only whether somebody is there.
+        return Ok(());
+    }
     let request = Request::Signal {
         id: id.to_string(),
         exec: None,

@@ -3,6 +3,8 @@
 //! ```text
 //!            create                     start                  program ends
 //!  (nothing) ──────► creating ► created ─────► running ───────────────────► stopped ── delete ─► (nothing)
+//!                                  │ pause, resume │
+//!                                  └─── paused ────┘
 //!                        └ any failure undoes everything         delete --force: from any state ┘
 //! ```
 
@@ -13,7 +15,10 @@ mod error;
 mod exec;
 mod kill;
 mod neighbours;
+mod pause;
+mod processes;
 mod start;
+mod update;
 
 pub(crate) use create::{Console, NewContainer, prepare};
 pub(crate) use delete::{Force, delete};
@@ -21,4 +26,7 @@ pub(crate) use error::LifecycleError;
 pub(crate) use exec::{ExecProcess, running};
 pub(crate) use kill::kill;
 pub(crate) use neighbours::kind_of;
+pub(crate) use pause::{pause, resume};
+pub(crate) use processes::processes;
 pub(crate) use start::start;
+pub(crate) use update::update;

@@ -13,7 +13,7 @@ use protocol::rpc::{Join, NamespaceKind};
 use crate::annotations::{AnnotationError, Annotations, Membership};
 use crate::network::Namespace;
 use crate::process::ProcessRef;
-use crate::state::{HostNamespace, Record, Root, SandboxDir, Status};
+use crate::state::{HostNamespace, Record, Root, SandboxDir};
 
 /// Why a sandbox cannot be joined.
 #[derive(Debug, thiserror::Error)]
@@ -168,7 +168,7 @@ impl Neighbour {
         let running = ids.iter().filter_map(|id| {
             // Of a container that is damaged or just going away nothing can be joined.
             let (record, status) = root.read(id).ok()?;
-            let alive = matches!(status, Status::Created | Status::Running);
+            let alive = status.has_processes();
             Some(Self {
                 machine: record.vmm.filter(|_| alive)?,
                 record,

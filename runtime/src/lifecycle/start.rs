@@ -16,6 +16,7 @@ pub(crate) fn start(root: &Root, id: &ContainerId, log: &Log) -> Result<(), Life
     let refused = match status {
         Status::Created => None,
         Status::Running => Some("cannot start an already running container"),
+        Status::Paused => Some("cannot start a container in the paused state"),
         Status::Stopped => Some("cannot start a container that has stopped"),
         Status::Creating => Some("cannot start a container that is being created"),
     };

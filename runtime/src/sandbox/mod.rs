@@ -18,7 +18,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::Signal;
 
 pub(crate) use launch::Vmm;
-pub(crate) use plan::{Install, plan};
+pub(crate) use plan::{Install, limit_of, plan};
 pub(crate) use shares::ShareList;
 
 use crate::agent_client::{AgentClient, AgentError};

@@ -109,6 +109,11 @@ fn memory_mib(spec: &Spec, sandbox_memory: Option<u64>) -> u32 {
     u32::try_from(size.clamp(MEMORY_BOUNDS.0, MEMORY_BOUNDS.1)).unwrap_or(u32::MAX)
 }
 
+/// The highest memory limit, in bytes, that a machine of this size serves.
+pub(crate) fn limit_of(size_mib: u32) -> u64 {
+    u64::from(size_mib).saturating_sub(GUEST_OVERHEAD) << 20
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -290,6 +290,7 @@ mod tests {
             annotations: std::collections::BTreeMap::new(),
             hooks: None,
             phase: Phase::Created,
+            paused: false,
             monitor: ProcessRef::of(pid).unwrap(),
             vmm: None,
             network: None,
@@ -367,6 +368,9 @@ mod tests {
         record.phase = Phase::Started;
         dir.write(&record).unwrap();
         assert_eq!(dir.read().unwrap().1, Status::Running);
+        record.paused = true;
+        dir.write(&record).unwrap();
+        assert_eq!(dir.read().unwrap().1, Status::Paused);
         write_exit(
             dir.path(),
             Exit {

@@ -42,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) hooks: Option<Hooks>,
     /// How far it has come.
     pub(crate) phase: Phase,
+    /// Whether it is frozen.
+    pub(crate) paused: bool,
     /// The process that engines watch.
     pub(crate) monitor: ProcessRef,
     /// The virtual machine, once it has been started or joined.
@@ -101,6 +103,8 @@ pub(crate) enum Status {
     Created,
     /// Its program runs.
     Running,
+    /// Its processes are frozen.
+    Paused,
     /// Its program has ended, or what served it has.
     Stopped,
 }
@@ -112,8 +116,14 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
+    }
+
+    /// Whether the container is complete and has not ended.
+    pub(crate) fn has_processes(self) -> bool {
+        matches!(self, Self::Created | Self::Running | Self::Paused)
     }
 }
 
@@ -134,6 +144,7 @@ impl Record {
                 .collect(),
             hooks: bundle.spec.hooks().clone(),
             phase: Phase::Creating,
+            paused: false,
             monitor,
             vmm: None,
             network: None,
@@ -148,6 +159,7 @@ impl Record {
         }
         match self.phase {
             Phase::Creating => Status::Creating,
+            _ if self.paused => Status::Paused,
             Phase::Created => Status::Created,
             Phase::Started => Status::Running,
         }
