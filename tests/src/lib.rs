@@ -4,7 +4,9 @@
 //! wrapped in [`leaks::watched`], so that a test passes only if it has left nothing behind.
 
 pub mod bundle;
+pub mod comparison;
 pub mod debian_guest;
+pub mod engine;
 pub mod husk;
 pub mod leaks;
 pub mod machine;
