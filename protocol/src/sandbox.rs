@@ -171,6 +171,9 @@ pub struct ShareConfig {
     /// Enforced by the host's kernel.
     #[serde(default)]
     pub read_only: bool,
+    /// With what the host has mounted below the source, but for procfs, sysfs and the like.
+    #[serde(default)]
+    pub recursive: bool,
 }
 
 /// What the guest may cache of a file system.

@@ -76,6 +76,7 @@ pub(crate) fn translate(
         name: rootfs,
         source: bundle.rootfs.clone(),
         read_only: false,
+        recursive: true,
     }];
     let mounts = spec.mounts_mut().iter_mut().flatten();
     for (index, mount) in mounts.enumerate().filter(|(_, mount)| is_bind(mount)) {
@@ -204,6 +205,7 @@ fn share_bind(
         name: share_name(id, &format!("m{index}")),
         source,
         read_only: is_read_only(mount),
+        recursive: options(mount).any(|option| option == "rbind"),
     })
 }
 

@@ -86,6 +86,7 @@ fn check_share(key: &str, share: &ShareConfig) -> Result<Share, ConfigError> {
         name,
         source,
         read_only: share.read_only,
+        recursive: share.recursive,
     })
 }
 

@@ -13,17 +13,18 @@ use crate::config::{self, ConfigError, load_shares};
 pub(crate) const HELP: &str = "\
 Changes the shares of a running sandbox.
 
-Usage: husk-vmm share attach --pid PID [--read-only] NAME SOURCE
+Usage: husk-vmm share attach --pid PID [--read-only] [--recursive] NAME SOURCE
        husk-vmm share attach --pid PID --list FILE
        husk-vmm share detach --pid PID NAME
        husk-vmm share detach --pid PID --list FILE
 
   --pid PID     the sandbox's husk-vmm
   --read-only   the guest cannot write, whatever it does
+  --recursive   with what is mounted below SOURCE, but for procfs, sysfs and the like
   --list FILE   many shares, as JSON: as `shares` of a file system in docs/config.md. All of them are attached, or none;
                 detach takes away those that are there
   NAME          the name in the guest: one path component
-  SOURCE        a directory or regular file of the host, without what is mounted below it
+  SOURCE        a directory or regular file of the host
 
 Example: husk-vmm share attach --pid 4711 --read-only config /etc/app
 ";
@@ -54,12 +55,14 @@ pub(crate) struct OneShare {
     name: String,
     source: PathBuf,
     read_only: bool,
+    recursive: bool,
 }
 
 impl Change {
     /// Reads the arguments behind `share`.
     pub(crate) fn parse(parser: &mut lexopt::Parser) -> Result<Self, lexopt::Error> {
-        let (mut pid, mut read_only, mut list) = (None, false, None);
+        let (mut pid, mut list) = (None, None);
+        let (mut read_only, mut recursive) = (false, false);
         let mut words: Vec<OsString> = Vec::new();
         while let Some(argument) = parser.next()? {
             match argument {
@@ -67,6 +70,7 @@ impl Change {
                 Long("pid") => pid = Some(parser.value()?.parse()?),
                 Long("list") => list = Some(PathBuf::from(parser.value()?)),
                 Long("read-only") => read_only = true,
+                Long("recursive") => recursive = true,
                 Value(word) => words.push(word),
                 other => return Err(other.unexpected()),
             }
@@ -80,9 +84,13 @@ impl Change {
             _ => return Err(format!("share: `{verb}` is neither attach nor detach").into()),
         };
         let which = match list {
-            Some(_) if read_only => return Err("--list has no --read-only".into()),
+            Some(_) if read_only || recursive => {
+                return Err("--list has neither --read-only nor --recursive".into());
+            }
             Some(list) => Which::List(list),
-            None if read_only && !attaches => return Err("detach has no --read-only".into()),
+            None if (read_only || recursive) && !attaches => {
+                return Err("detach has neither --read-only nor --recursive".into());
+            }
             None => Which::One(OneShare {
                 name: words.next().ok_or("NAME is missing")?.string()?,
                 source: match attaches {
@@ -90,6 +98,7 @@ impl Change {
                     false => PathBuf::new(),
                 },
                 read_only,
+                recursive,
             }),
         };
         match (words.next(), attaches) {
@@ -124,6 +133,7 @@ impl OneShare {
             name: ShareName::new(&self.name)?,
             source: Source::open(&self.source)?,
             read_only: self.read_only,
+            recursive: self.recursive,
         })
     }
 }
@@ -148,6 +158,7 @@ mod tests {
                 name: "data".into(),
                 source: source.into(),
                 read_only,
+                recursive: false,
             })
         };
         let attach = |read_only| Change::Attach(7, one("/srv", read_only));
@@ -176,6 +187,7 @@ mod tests {
             ("attach --pid -1 data /srv", "-1"),
             ("attach --pid 7 data /srv more", "more"),
             ("detach --pid 7 --read-only data", "--read-only"),
+            ("detach --pid 7 --recursive data", "--recursive"),
             ("attach --pid 7 --list /l data /srv", "data"),
             ("attach --pid 7 --list /l --read-only", "--read-only"),
             ("replace --pid 7 data", "replace"),

@@ -12,8 +12,8 @@
 //! The shares are detached mounts: copied from the host's namespace before it is left, or by [`attach`] from a process that is
 //! still in it. None ever appears in the host's mount table, and all vanish with the VMM.
 //!
-//! A share is one mount. What the host has mounted below its source is not part of it: a nested procfs or sysfs would
-//! give the guest the VMM's memory or the host's kernel.
+//! A share is one mount, unless it is to include what the host has mounted below its source. Even then a nested procfs or
+//! sysfs is left out: it would give the guest the VMM's memory or the host's kernel.
 
 mod command;
 mod mount;
@@ -21,6 +21,7 @@ mod name;
 mod namespace;
 mod running;
 mod source;
+mod submounts;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +74,9 @@ pub(crate) enum ShareError {
         #[source]
         source: io::Error,
     },
+    /// More is mounted below the source than one share may include.
+    #[error("more than 1024 mounts are below {}", .0.display())]
+    TooManyMounts(PathBuf),
     /// The namespace cannot be made.
     #[error("cannot {step}")]
     Namespace {

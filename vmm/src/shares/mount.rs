@@ -90,6 +90,13 @@ impl Tree {
         move_mount(self.fd.as_fd(), "", base, path, flags)
     }
 
+    /// Puts it on what `point` is.
+    pub(super) fn place_on(&self, point: BorrowedFd<'_>) -> Result<()> {
+        let flags =
+            MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+        move_mount(self.fd.as_fd(), "", point, "", flags)
+    }
+
     /// The root of the tree.
     pub(super) fn root(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()

@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use super::mount::Tree;
+use super::source::Copied;
 use super::{ATTACH, SHARES, Share, ShareError, ShareName};
 
 /// Adds shares, all or none, to the sandbox whose VMM is process `pid`.
@@ -63,14 +63,20 @@ fn take_away(root: BorrowedFd<'_>, name: &ShareName) -> Result<(), ShareError> {
     remove_point(root, name)
 }
 
-/// Mounts `tree` as the share, seen from the namespace's root.
-pub(super) fn put(root: BorrowedFd<'_>, share: &Share, tree: &Tree) -> Result<(), ShareError> {
+/// Mounts what was copied of the share at its place, seen from the namespace's root.
+pub(super) fn put(root: BorrowedFd<'_>, share: &Share, copied: &Copied) -> Result<(), ShareError> {
     let name = &share.name;
     make_point(root, name, share.source.is_directory())?;
     let path = below(SHARES, name);
-    tree.place_at(root, &path).or_else(|error| {
+    copied.tree.place_at(root, &path).or_else(|error| {
         remove_point(root, name)?;
         Err(change("mount", name, error))
+    })?;
+    let below = copied.below.iter();
+    let placed = below.map(|submount| submount.put(copied.tree.root()));
+    placed.collect::<Result<(), _>>().or_else(|error| {
+        take_away(root, name)?;
+        Err(change("mount what is below", name, error))
     })
 }
 

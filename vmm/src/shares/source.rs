@@ -1,12 +1,13 @@
 //! What is shared: a directory or a file of the host, opened by path once.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, fstat, fstatfs};
 use rustix::mount::OpenTreeFlags;
 
 use super::mount::{Attributes, Tree};
+use super::submounts::{Submount, copy_below};
 use super::{ShareError, ShareName};
 
 /// Magic numbers (`linux/magic.h`) of file systems whose files control the host's kernel or its processes.
@@ -46,14 +47,29 @@ pub(crate) struct Share {
     pub(crate) name: ShareName,
     /// What is shared.
     pub(crate) source: Source,
-    /// Whether the guest can only read it.
+    /// Whether the guest can only read it, and every mount that it includes.
     pub(crate) read_only: bool,
+    /// Whether what the host has mounted below the source is part of it.
+    pub(crate) recursive: bool,
+}
+
+/// The mounts of a share, in no namespace yet.
+#[derive(Debug)]
+pub(super) struct Copied {
+    pub(super) tree: Tree,
+    pub(super) below: Vec<Submount>,
 }
 
 impl Share {
-    /// A detached copy of its mount.
-    pub(super) fn copy(&self) -> Result<Tree, ShareError> {
-        self.source.copy(self.read_only)
+    /// Detached copies of its mounts.
+    pub(super) fn copy(&self) -> Result<Copied, ShareError> {
+        Ok(Copied {
+            tree: self.source.copy(self.read_only)?,
+            below: match self.recursive {
+                true => copy_below(&self.source, self.read_only)?,
+                false => Vec::new(),
+            },
+        })
     }
 }
 
@@ -101,8 +117,19 @@ impl Source {
         Ok(tree)
     }
 
+    /// The path that it was opened by.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Whether it is a directory.
     pub(crate) fn is_directory(&self) -> bool {
         self.directory
+    }
+}
+
+impl AsFd for Source {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
     }
 }

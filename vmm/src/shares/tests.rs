@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::thread;
 
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use super::*;
@@ -35,6 +36,7 @@ impl Host {
             name: ShareName::new(name).unwrap(),
             source: self.source(source),
             read_only,
+            recursive: false,
         }
     }
 }
@@ -206,4 +208,65 @@ fn sources_that_are_not_files_are_refused() {
         refused(&host.path.join("none")),
         ShareError::Source { .. }
     ));
+}
+
+#[test]
+fn a_recursive_share_has_the_mounts_below_it_but_not_the_kernel() {
+    let host = Host::new("recursive");
+    let dir = host.path.join("dir");
+    for inner in ["tmp fs", "proc", "hidden"] {
+        fs::create_dir(dir.join(inner)).unwrap();
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            mount_below(&dir);
+            let recursive = |name, read_only| Share {
+                recursive: true,
+                ..host.share(name, "dir", read_only)
+            };
+            let shares = vec![
+                host.share("one", "dir", false),
+                recursive("all", false),
+                recursive("ro", true),
+            ];
+            enter(&Layout {
+                shares,
+                vsock: None,
+            })
+            .unwrap();
+            assert_eq!(listing("/shares/one/tmp fs"), Vec::<String>::new());
+            assert_eq!(listing("/shares/all/tmp fs"), ["inner", "new"]);
+            assert_eq!(listing("/shares/all/tmp fs/inner"), ["deep"]);
+            assert_eq!(listing("/shares/all/proc"), Vec::<String>::new());
+            assert_eq!(listing("/shares/all/hidden"), ["top"]);
+            fs::write("/shares/all/tmp fs/inner/more", "").unwrap();
+            assert_eq!(listing("/shares/ro/tmp fs/inner"), ["deep", "more"]);
+            for sealed in [
+                "/shares/ro/x",
+                "/shares/ro/tmp fs/x",
+                "/shares/ro/tmp fs/inner/x",
+            ] {
+                assert_eq!(errno(fs::write(sealed, "")), libc::EROFS, "{sealed}");
+            }
+        });
+    });
+}
+
+/// Gives this thread a namespace in which the directory has mounts below it: nested ones, a procfs, and one that hides another.
+fn mount_below(dir: &Path) {
+    // SAFETY: the thread ends with the test, which relies on no shared working directory.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    mount_change("/", private).unwrap();
+    let tmpfs = |path: &str| {
+        let at = dir.join(path);
+        fs::create_dir_all(&at).unwrap();
+        mount("tmpfs", &at, "tmpfs", MountFlags::empty(), None).unwrap();
+        at
+    };
+    fs::write(tmpfs("tmp fs").join("new"), "").unwrap();
+    fs::write(tmpfs("tmp fs/inner").join("deep"), "").unwrap();
+    fs::write(tmpfs("hidden").join("bottom"), "").unwrap();
+    fs::write(tmpfs("hidden").join("top"), "").unwrap();
+    mount("proc", dir.join("proc"), "proc", MountFlags::empty(), None).unwrap();
 }
