@@ -28,8 +28,8 @@ use rustix::mount::{
 use rustix::process::{chroot, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+use crate::binds::{BindError, Source, is_bind, is_read_only, options, source};
 use crate::bundle::Bundle;
-use crate::translate::{is_bind, is_read_only, options};
 
 /// The tmpfs that stands for a mount of the guest: room for mount points, and no more.
 const BLANK_OPTIONS: [(&str, &str); 3] = [("size", "64k"), ("nr_inodes", "1024"), ("mode", "0755")];
@@ -46,6 +46,9 @@ pub(crate) enum HostViewError {
         #[source]
         source: io::Error,
     },
+    /// The source of a bind mount.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// One of the container's mounts.
     #[error("cannot show the host field \"mounts[{index}]\", {destination}")]
     Mount {
@@ -129,12 +132,18 @@ impl Tree {
             blanks: Vec::new(),
         };
         for (index, mount) in bundle.spec.mounts().iter().flatten().enumerate() {
-            tree.add(mount, bundle)
-                .map_err(|errno| HostViewError::Mount {
-                    index,
-                    destination: mount.destination().clone(),
-                    source: errno.into(),
-                })?;
+            let added = match is_bind(mount) {
+                true => match source(mount, index, bundle)? {
+                    // The host's device is as good as the guest's own.
+                    Source::Host(path) | Source::Guest(path) => tree.add_bind(mount, &path),
+                },
+                false => tree.add_blank(mount.destination()),
+            };
+            added.map_err(|errno| HostViewError::Mount {
+                index,
+                destination: mount.destination().clone(),
+                source: errno.into(),
+            })?;
         }
         let sealed = tree.blanks.iter().try_for_each(read_only);
         sealed.map_err(failed)?;
@@ -145,15 +154,9 @@ impl Tree {
         Ok(tree)
     }
 
-    fn add(&mut self, mount: &Mount, bundle: &Bundle) -> rustix::io::Result<()> {
-        if !is_bind(mount) {
-            return self.add_blank(mount.destination());
-        }
-        let Some(source) = mount.source() else {
-            return Ok(());
-        };
+    fn add_bind(&mut self, mount: &Mount, source: &Path) -> rustix::io::Result<()> {
         let recursive = options(mount).any(|option| option == "rbind");
-        let copied = copy(&bundle.dir.join(source), recursive)?;
+        let copied = copy(source, recursive)?;
         let directory = is_directory(&copied)?;
         let point = self.point(mount.destination(), directory)?;
         place(&copied, point.as_fd(), Path::new(""))?;

@@ -6,6 +6,7 @@
 
 mod agent_client;
 mod annotations;
+mod binds;
 mod bundle;
 mod chain;
 mod cli;

@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
 use protocol::rpc::{Join, SHARES_DIR};
 use protocol::sandbox::ShareConfig;
 
+use crate::binds::{self, BindError, Source};
 use crate::bundle::Bundle;
 use crate::lifecycle::kind_of;
 use crate::state::ContainerId;
@@ -23,23 +24,9 @@ pub(crate) enum TranslateError {
         /// The field.
         field: &'static str,
     },
-    /// A bind mount names nothing to mount.
-    #[error("field \"mounts[{index}].source\" is missing")]
-    NoSource {
-        /// Its place in `mounts`.
-        index: usize,
-    },
-    /// A bind mount's source cannot be used.
-    #[error("field \"mounts[{index}].source\": cannot use {path}")]
-    Source {
-        /// Its place in `mounts`.
-        index: usize,
-        /// The source.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
+    /// A bind mount.
+    #[error(transparent)]
+    Bind(#[from] BindError),
     /// More than [`MAX_BINDS`] bind mounts.
     #[error("field \"mounts\" has more than {MAX_BINDS} bind mounts")]
     TooManyBinds,
@@ -79,10 +66,20 @@ pub(crate) fn translate(
         recursive: true,
     }];
     let mounts = spec.mounts_mut().iter_mut().flatten();
-    for (index, mount) in mounts.enumerate().filter(|(_, mount)| is_bind(mount)) {
-        let share = share_bind(mount, index, bundle, id)?;
-        mount.set_source(Some(guest_path(&share.name)));
-        shares.push(share);
+    for (index, mount) in mounts
+        .enumerate()
+        .filter(|(_, mount)| binds::is_bind(mount))
+    {
+        let path = match binds::source(mount, index, bundle)? {
+            Source::Guest(path) => path,
+            Source::Host(source) => {
+                let name = share_name(id, &format!("m{index}"));
+                let path = guest_path(&name);
+                shares.push(binds::share(mount, name, source));
+                path
+            }
+        };
+        mount.set_source(Some(path));
     }
     if shares.len() > MAX_BINDS {
         return Err(TranslateError::TooManyBinds);
@@ -183,48 +180,6 @@ fn translate_hooks(spec: &mut Spec) -> Result<(), TranslateError> {
     Ok(())
 }
 
-fn share_bind(
-    mount: &Mount,
-    index: usize,
-    bundle: &Bundle,
-    id: &ContainerId,
-) -> Result<ShareConfig, TranslateError> {
-    let source = mount
-        .source()
-        .as_ref()
-        .ok_or(TranslateError::NoSource { index })?;
-    let source = bundle.dir.join(source);
-    let metadata = source.metadata();
-    let failed = |error| TranslateError::Source {
-        index,
-        path: source.clone(),
-        source: error,
-    };
-    metadata.map_err(failed)?;
-    Ok(ShareConfig {
-        name: share_name(id, &format!("m{index}")),
-        source,
-        read_only: is_read_only(mount),
-        recursive: options(mount).any(|option| option == "rbind"),
-    })
-}
-
-/// Whether a bind mount forbids writing.
-pub(crate) fn is_read_only(mount: &Mount) -> bool {
-    options(mount).any(|option| option == "ro" || option == "rro")
-}
-
-/// Whether a mount brings something of the host.
-pub(crate) fn is_bind(mount: &Mount) -> bool {
-    mount.typ().as_deref() == Some("bind")
-        || options(mount).any(|option| option == "bind" || option == "rbind")
-}
-
-/// A mount's options.
-pub(crate) fn options(mount: &Mount) -> impl Iterator<Item = &str> {
-    mount.options().iter().flatten().map(String::as_str)
-}
-
 fn share_name(id: &ContainerId, part: &str) -> String {
     format!("{id}-{part}")
 }
@@ -270,7 +225,7 @@ mod tests {
 
     #[test]
     fn paths_of_the_host_become_shares() {
-        let mut bundle = bundle(|spec| spec["mounts"][2]["source"] = json!("dev/null"));
+        let mut bundle = bundle(|spec| spec["mounts"][2]["source"] = json!("etc/passwd"));
         bundle.dir = "/".into();
         let Translated { spec, shares, .. } = translate(&bundle, &id(), &[]).unwrap();
         assert_eq!(spec["root"]["path"], format!("{SHARES_DIR}/c1-rootfs"));
@@ -285,7 +240,7 @@ mod tests {
             [
                 ("/bundle/rootfs", false),
                 ("/tmp", true),
-                ("/dev/null", false)
+                ("/etc/passwd", false)
             ]
         );
     }
