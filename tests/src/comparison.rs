@@ -1,6 +1,7 @@
 //! The same commands through one engine with runc and with husk.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -96,6 +97,8 @@ fn run(engine: &Engine, kind: Kind, section: &Section, runtime: &str) -> Result<
     shell("find /var/tmp/engines -mindepth 1 -maxdepth 1 ! -name '*.tar' ! -name '*.log' -exec rm -r {} +")?.ok();
     let mut answers = Vec::new();
     for step in section.commands.iter().filter(|step| step.is_for(kind)) {
+        // With --nocapture it shows what a slow machine is busy with.
+        writeln!(io::stderr(), "{runtime}: $ {}", step.script)?;
         let out = engine
             .run(runtime, &step.script)
             .with_context(|| format!("{}: $ {}", section.title, step.script))?;
@@ -130,6 +133,7 @@ impl Step {
 
 /// Without what differs from run to run: identifiers, and the runtime's own name in its messages.
 fn normalized(text: &str, runtime: &str) -> String {
+    let text = without_times(text);
     let name = runtime.rsplit('/').next().unwrap_or(runtime);
     let text = text.replace(runtime, "RUNTIME").replace(name, "RUNTIME");
     let mut normal = String::new();
@@ -141,6 +145,16 @@ fn normalized(text: &str, runtime: &str) -> String {
         normal.push_str(&word[stem.len()..]);
     }
     normal
+}
+
+/// Log lines begin with `time="..."`.
+fn without_times(text: &str) -> String {
+    let mut parts = text.split("time=\"");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| {
+        let rest = part.split_once('"').map_or(part, |(_, rest)| rest);
+        text + "time=TIME" + rest
+    })
 }
 
 #[cfg(test)]
@@ -163,10 +177,10 @@ mod tests {
     #[test]
     fn identifiers_and_names_are_left_out_and_nothing_else() {
         let id = "0123456789ab".repeat(5) + "0123";
-        let text = format!("Error: husk: {id}\n0123456789ab 0123456789\n");
+        let text = format!("time=\"12:00\" Error: husk: {id}\n0123456789ab 0123456789\n");
         assert_eq!(
             normalized(&text, "/bin/husk"),
-            "Error: RUNTIME: ID\nID 0123456789\n"
+            "time=TIME Error: RUNTIME: ID\nID 0123456789\n"
         );
     }
 
