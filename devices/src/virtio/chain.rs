@@ -78,6 +78,11 @@ impl Chain {
         &self.memory
     }
 
+    /// The same, to be kept.
+    pub(super) fn snapshot(&self) -> &MemorySnapshot {
+        &self.memory
+    }
+
     /// The chain as the rust-vmm crates know it, for servers that take nothing else. It reads the descriptors again.
     #[must_use]
     pub fn raw(&self) -> DescriptorChain<MemorySnapshot> {
@@ -89,7 +94,8 @@ impl Chain {
         buffers.iter().map(|buffer| self.slice(*buffer)).collect()
     }
 
-    fn slice(&self, buffer: Buffer) -> Result<VolatileSlice<'_>, QueueError> {
+    /// Host slice of one buffer.
+    pub(super) fn slice(&self, buffer: Buffer) -> Result<VolatileSlice<'_>, QueueError> {
         self.memory
             .get_slice(buffer.address, buffer.len as usize)
             .map_err(|_| outside(self.head(), buffer))

@@ -20,6 +20,8 @@ use crate::irq::Interrupt;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum DeviceType {
+    /// Network interface.
+    Net = 1,
     /// Block device.
     Blk = 2,
     /// Console.
@@ -37,6 +39,7 @@ impl DeviceType {
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Net => "net",
             Self::Blk => "blk",
             Self::Console => "console",
             Self::Rng => "rng",

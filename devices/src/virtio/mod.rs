@@ -10,9 +10,11 @@ pub mod device;
 pub mod fs;
 #[cfg(any(test, fuzzing))]
 pub mod mock;
+pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;
 mod seat;
+mod used;
 pub mod vsock;
 pub mod worker;

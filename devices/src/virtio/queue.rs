@@ -5,17 +5,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
-use virtio_bindings::virtio_ring::{
-    VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC, VRING_AVAIL_F_NO_INTERRUPT,
-};
+use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 use virtio_queue::{Queue, QueueOwnedT, QueueT};
-use vm_memory::{Bytes, GuestAddress, GuestAddressSpace};
+use vm_memory::{GuestAddress, GuestAddressSpace};
 use vmm_sys_util::eventfd::EventFd;
 
 use super::chain::Table;
 pub use super::chain::{Buffer, Chain};
+use super::used::UsedRing;
 use crate::irq::Interrupt;
 use crate::log_limit::LogLimit;
 use crate::memory::GuestMemory;
@@ -70,6 +68,7 @@ impl QueueError {
 /// A queue in use: rings, doorbell and interrupt.
 pub struct RequestQueue {
     queue: Queue,
+    used: UsedRing,
     memory: GuestMemory,
     kick: Arc<EventFd>,
     interrupt: Arc<dyn Interrupt>,
@@ -86,6 +85,7 @@ impl RequestQueue {
         interrupt: Arc<dyn Interrupt>,
     ) -> Self {
         Self {
+            used: UsedRing::new(&queue),
             queue,
             memory,
             kick,
@@ -100,6 +100,7 @@ impl RequestQueue {
         self.indirect = features & 1 << VIRTIO_RING_F_INDIRECT_DESC != 0;
         let event_index = features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
         self.queue.set_event_idx(event_index);
+        self.used.set_event_index(event_index);
     }
 
     /// Signalled when the driver has made requests available.
@@ -162,35 +163,38 @@ impl RequestQueue {
         self.queue.go_to_previous_position();
     }
 
+    /// How many requests it has room for.
+    #[must_use]
+    pub fn size(&self) -> u16 {
+        self.queue.size()
+    }
+
     /// Gives a request back to the driver: `written` bytes of its writable buffers are filled.
     pub fn complete(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
-        self.queue
-            .add_used(&*self.memory.memory(), head, written)
+        self.stage(head, written)?;
+        self.publish()
+    }
+
+    /// Like [`Self::complete`], but the driver sees it only after [`Self::publish`].
+    pub fn stage(&mut self, head: u16, written: u32) -> Result<(), QueueError> {
+        self.used
+            .stage(&self.memory.memory(), head, written)
+            .map_err(QueueError::Used)
+    }
+
+    /// Lets the driver see what was staged.
+    pub fn publish(&mut self) -> Result<(), QueueError> {
+        self.used
+            .publish(&self.memory.memory())
             .map_err(QueueError::Used)
     }
 
     /// Interrupts the driver if it wants to hear of the requests completed since the last call.
     pub fn notify(&mut self) -> Result<(), QueueError> {
-        let memory = self.memory.memory();
-        let event = self
-            .queue
-            .needs_notification(&*memory)
-            .map_err(QueueError::Used)?;
-        let wanted = if self.queue.event_idx_enabled() {
-            event
-        } else {
-            // The crate does not know this flag. Completions must be visible before it is read (virtio 1.2, 2.7.7.2).
-            fence(Ordering::SeqCst);
-            let flags = GuestAddress(self.queue.avail_ring());
-            let flags: u16 = memory
-                .load(flags, Ordering::Relaxed)
-                .map_err(|error| QueueError::Used(virtio_queue::Error::GuestMemory(error)))?;
-            u32::from(u16::from_le(flags)) & VRING_AVAIL_F_NO_INTERRUPT == 0
-        };
-        if wanted {
-            self.interrupt.trigger().map_err(QueueError::Interrupt)
-        } else {
-            Ok(())
+        let wanted = self.used.wants_interrupt(&self.memory.memory());
+        match wanted.map_err(QueueError::Used)? {
+            true => self.interrupt.trigger().map_err(QueueError::Interrupt),
+            false => Ok(()),
         }
     }
 }

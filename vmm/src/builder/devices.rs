@@ -10,6 +10,7 @@ use devices::virtio::blk::Blk;
 use devices::virtio::console::Console;
 use devices::virtio::device::VirtioDevice;
 use devices::virtio::fs::FsDevice;
+use devices::virtio::net::{Net, Port};
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::Rng;
 use devices::virtio::vsock::Vsock;
@@ -112,6 +113,15 @@ impl Slots {
                 let device = FsDevice::new(&fs.tag, &fs.options()).map_err(BuildError::Fs)?;
                 self.devices.layout.shares = fs.shares;
                 self.on_thread(ThreadKind::Fs, "fs", Box::new(device))
+            }
+            DeviceSpec::Net(net) => {
+                let taps = net
+                    .taps
+                    .into_iter()
+                    .map(|tap| Box::new(tap) as Box<dyn Port>);
+                let device = Net::new(net.identity, taps.collect())
+                    .map_err(failed("the network interface"))?;
+                self.on_thread(ThreadKind::Net, "net", Box::new(device))
             }
         }
     }

@@ -12,7 +12,7 @@ use rustix::fs::OFlags;
 use super::check::{Stdio, output};
 use super::open::{check_path, disk, null, value};
 use super::spec::{BlkSpec, ConsoleSpec, VsockSpec};
-use super::{ConfigError, DeviceSpec, Output, SocketFile, fs};
+use super::{ConfigError, DeviceSpec, Output, SocketFile, fs, net};
 use crate::shares::{self, Source};
 
 /// Slots of bus 0, less the host bridge's.
@@ -51,7 +51,7 @@ pub(super) fn check(
                     console(&key, config, stdio).map(DeviceSpec::Console)
                 }
                 DeviceConfig::Blk(config) => blk(&key, config).map(DeviceSpec::Blk),
-                DeviceConfig::Net(_) => Err(value(&key, "is a net device: not yet".to_owned())),
+                DeviceConfig::Net(config) => net::net(&key, config).map(DeviceSpec::Net),
             }
         })
         .collect()

@@ -4,6 +4,7 @@ mod check;
 mod devices;
 mod fs;
 mod load;
+mod net;
 mod open;
 mod socket_file;
 mod spec;
@@ -11,6 +12,7 @@ mod spec;
 pub(crate) use check::check;
 pub(crate) use fs::{FsSpec, shares};
 pub(crate) use load::{load, load_shares};
+pub(crate) use net::NetSpec;
 pub(crate) use socket_file::SocketFile;
 pub(crate) use spec::{DeviceSpec, InitrdSpec, Output, VmSpec};
 
@@ -18,6 +20,7 @@ use std::io;
 use std::path::PathBuf;
 
 use ::devices::virtio::blk::BackendError;
+use ::devices::virtio::net::TapError;
 
 use crate::arch::ImageError;
 use crate::shares::ShareError;
@@ -82,6 +85,15 @@ pub(crate) enum ConfigError {
         /// Why.
         #[source]
         source: BackendError,
+    },
+    /// An interface is not there, or cannot be used.
+    #[error("{key}")]
+    Tap {
+        /// JSON path of the value.
+        key: String,
+        /// Why.
+        #[source]
+        source: TapError,
     },
     /// Something cannot be shared.
     #[error("{key}")]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use devices::virtio::blk::Backend;
 
-use super::{FsSpec, SocketFile};
+use super::{FsSpec, NetSpec, SocketFile};
 use crate::arch::KernelImage;
 use crate::shares::Source;
 
@@ -66,6 +66,8 @@ pub(crate) enum DeviceSpec {
     Vsock(VsockSpec),
     /// A file system.
     Fs(FsSpec),
+    /// A network interface.
+    Net(NetSpec),
 }
 
 /// A console's two directions.

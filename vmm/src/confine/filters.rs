@@ -107,6 +107,17 @@ const BLK: &[Allow] = &[
     ),
 ];
 
+const NET: &[Allow] = &[
+    any(libc::SYS_readv),
+    any(libc::SYS_writev),
+    // What the guest agreed on, and how many queues it uses.
+    only(
+        libc::SYS_ioctl,
+        1,
+        &[ioctls::TUNSETOFFLOAD, ioctls::TUNSETQUEUE],
+    ),
+];
+
 /// Calls of fuse-backend-rs, all on descriptors but for extended attributes, which it reaches by `/proc/self/fd/N`.
 const FS: &[Allow] = &[
     // Capabilities and ids of the guest's caller, for one request.
@@ -192,6 +203,7 @@ pub(super) fn filter(kind: ThreadKind) -> &'static [&'static [Allow]] {
         ThreadKind::Main => &[EVERY, KICK, UNOPTIMISED, WORKER, MAIN],
         ThreadKind::Vcpu => &[EVERY, KICK, UNOPTIMISED, VCPU],
         ThreadKind::Blk => &[EVERY, UNOPTIMISED, WORKER, BLK],
+        ThreadKind::Net => &[EVERY, UNOPTIMISED, WORKER, NET],
         ThreadKind::Fs => &[EVERY, WORKER, FS],
     }
 }

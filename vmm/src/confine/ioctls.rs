@@ -32,6 +32,10 @@ pub(super) const FIONBIO: u64 = libc::FIONBIO;
 pub(super) const BLKDISCARD: u64 = request(NONE, 0x12, 119, 0);
 /// Zeroes a range of a block device.
 pub(super) const BLKZEROOUT: u64 = request(NONE, 0x12, 127, 0);
+/// Sets what a tap leaves to its user.
+pub(super) const TUNSETOFFLOAD: u64 = libc::TUNSETOFFLOAD;
+/// Takes a queue of a tap into use, or out of it.
+pub(super) const TUNSETQUEUE: u64 = libc::TUNSETQUEUE;
 
 #[cfg(test)]
 mod tests {

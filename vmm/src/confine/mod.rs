@@ -28,6 +28,8 @@ pub(crate) enum ThreadKind {
     Vcpu,
     /// The worker of a virtio-blk device.
     Blk,
+    /// The worker of a virtio-net device.
+    Net,
     /// The worker of a virtio-fs device: the only one with capabilities.
     Fs,
 }

@@ -58,7 +58,9 @@ fn attribute(name: &'static str) -> impl Fn(rustix::io::Errno) -> ConfineError {
 /// What a thread of `kind` keeps. The fs server acts as the guest's users on the host's files, as virtio-fs servers do.
 fn kept(kind: ThreadKind) -> CapabilitySet {
     match kind {
-        ThreadKind::Main | ThreadKind::Vcpu | ThreadKind::Blk => CapabilitySet::empty(),
+        ThreadKind::Main | ThreadKind::Vcpu | ThreadKind::Blk | ThreadKind::Net => {
+            CapabilitySet::empty()
+        }
         ThreadKind::Fs => {
             CapabilitySet::CHOWN
                 | CapabilitySet::DAC_OVERRIDE
@@ -93,7 +95,12 @@ mod tests {
 
     #[test]
     fn only_the_fs_thread_keeps_capabilities_and_none_that_administers_the_host() {
-        for kind in [ThreadKind::Main, ThreadKind::Vcpu, ThreadKind::Blk] {
+        for kind in [
+            ThreadKind::Main,
+            ThreadKind::Vcpu,
+            ThreadKind::Blk,
+            ThreadKind::Net,
+        ] {
             assert!(kept(kind).is_empty(), "{kind:?}");
         }
         let host = CapabilitySet::SYS_ADMIN

@@ -50,10 +50,11 @@ fn alternatives(allow: &Allow) -> Result<Vec<SeccompRule>, seccompiler::BackendE
 mod tests {
     use super::*;
 
-    const KINDS: [ThreadKind; 4] = [
+    const KINDS: [ThreadKind; 5] = [
         ThreadKind::Main,
         ThreadKind::Vcpu,
         ThreadKind::Blk,
+        ThreadKind::Net,
         ThreadKind::Fs,
     ];
 
@@ -124,6 +125,23 @@ mod tests {
             libc::SYS_clone3,
         ] {
             assert!(!allowed.contains(&call), "vcpu allows {call}");
+        }
+    }
+
+    #[test]
+    fn the_net_thread_opens_and_connects_nothing_and_stays_within_its_count() {
+        let allowed = calls(ThreadKind::Net);
+        assert!(allowed.len() <= 24, "{}", allowed.len());
+        for call in [
+            libc::SYS_openat,
+            libc::SYS_socket,
+            libc::SYS_connect,
+            libc::SYS_sendmsg,
+            libc::SYS_sendto,
+            libc::SYS_clone,
+            libc::SYS_clone3,
+        ] {
+            assert!(!allowed.contains(&call), "net allows {call}");
         }
     }
 

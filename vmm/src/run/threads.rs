@@ -18,7 +18,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let stack = match kind {
         ThreadKind::Main | ThreadKind::Vcpu => VCPU_STACK,
-        ThreadKind::Blk | ThreadKind::Fs => WORKER_STACK,
+        ThreadKind::Blk | ThreadKind::Net | ThreadKind::Fs => WORKER_STACK,
     };
     Builder::new().name(name).stack_size(stack).spawn(work)
 }

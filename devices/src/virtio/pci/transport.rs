@@ -379,6 +379,7 @@ fn configuration(
 fn identity(device: DeviceType) -> Identity {
     const VENDOR: u16 = 0x1af4;
     let class = match device {
+        DeviceType::Net => [0x02, 0x00, 0x00],
         DeviceType::Blk | DeviceType::Fs => [0x01, 0x80, 0x00],
         DeviceType::Console | DeviceType::Vsock => [0x07, 0x80, 0x00],
         DeviceType::Rng => [0xff, 0x00, 0x00],
