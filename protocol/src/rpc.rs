@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::network::Network;
 use crate::stream::{Stdio, WindowSize};
 
+/// Field of a device in a spec's `linux.devices`: its name below `/dev`, where the numbers are another kernel's.
+pub const DEVICE_NAME: &str = "husk.name";
+
 /// Where the guest mounts the sandbox's virtio-fs device. Each share is a directory or file below it.
 pub const SHARES_DIR: &str = "/run/husk/shares";
 

@@ -148,6 +148,7 @@ mod tests {
             dir: dir.to_owned(),
             rootfs: dir.to_owned(),
             spec: oci_spec::runtime::Spec::default(),
+            unknown: Vec::new(),
         };
         let mut mount = Mount::default();
         mount.set_source(Some(source_path.into()));

@@ -5,7 +5,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::unknown_names;
 
 /// Largest `config.json`, in bytes. With a long seccomp profile it has about 100 KiB.
 const MAX_CONFIG: u64 = 2 << 20;
@@ -77,6 +81,8 @@ pub(crate) struct Bundle {
     pub(crate) rootfs: PathBuf,
     /// `config.json`.
     pub(crate) spec: Spec,
+    /// What was left out of it because it is not known, a line each.
+    pub(crate) unknown: Vec<String>,
 }
 
 impl Bundle {
@@ -89,7 +95,7 @@ impl Bundle {
         };
         let dir = std::path::absolute(given).map_err(read)?;
         let path = dir.join("config.json");
-        let spec: Spec = read_json(&path)?;
+        let (spec, unknown) = read_spec(&path)?;
         let missing = |field| BundleError::Missing {
             path: path.clone(),
             field,
@@ -110,7 +116,12 @@ impl Bundle {
         }
         let rootfs = dir.join(root.path());
         check_rootfs(&rootfs)?;
-        Ok(Self { dir, rootfs, spec })
+        Ok(Self {
+            dir,
+            rootfs,
+            spec,
+            unknown,
+        })
     }
 }
 
@@ -165,6 +176,30 @@ fn check_rootfs(path: &Path) -> Result<(), BundleError> {
     Err(rootfs(io::ErrorKind::NotADirectory.into()))
 }
 
+fn read_spec(path: &Path) -> Result<(Spec, Vec<String>), BundleError> {
+    match read_json(path) {
+        Ok(spec) => Ok((spec, Vec::new())),
+        Err(BundleError::Field { field, .. }) if unknown_names::may_be_in(&field) => {
+            let mut spec: Value = read_json(path)?;
+            let unknown = unknown_names::leave_out(&mut spec);
+            Ok((parse(path, spec)?, unknown))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A value of the right type, or the field that has not the right one.
+fn parse<'de, T: DeserializeOwned>(
+    path: &Path,
+    json: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, BundleError> {
+    serde_path_to_error::deserialize(json).map_err(|error| BundleError::Field {
+        path: path.to_owned(),
+        field: error.path().to_string(),
+        source: error.into_inner(),
+    })
+}
+
 fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, BundleError> {
     let read = |source| BundleError::Read {
         path: path.to_owned(),
@@ -181,12 +216,7 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, BundleError> {
         });
     }
     let mut json = serde_json::Deserializer::from_slice(&text);
-    let value =
-        serde_path_to_error::deserialize(&mut json).map_err(|error| BundleError::Field {
-            path: path.to_owned(),
-            field: error.path().to_string(),
-            source: error.into_inner(),
-        })?;
+    let value = parse(path, &mut json)?;
     let trailing = |source| BundleError::Field {
         path: path.to_owned(),
         field: ".".into(),

@@ -300,6 +300,7 @@ mod tests {
             dir: dir.to_owned(),
             rootfs,
             spec: serde_json::from_value(spec).unwrap(),
+            unknown: Vec::new(),
         }
     }
 

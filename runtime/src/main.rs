@@ -12,6 +12,7 @@ mod chain;
 mod cli;
 mod clock;
 mod commands;
+mod devices;
 mod hooks;
 mod host_view;
 mod inherited;
@@ -23,7 +24,9 @@ mod owner;
 mod process;
 mod sandbox;
 mod state;
+mod sysctl;
 mod translate;
+mod unknown_names;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

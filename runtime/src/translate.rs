@@ -9,8 +9,10 @@ use protocol::sandbox::ShareConfig;
 
 use crate::binds::{self, BindError, Source};
 use crate::bundle::Bundle;
+use crate::devices::{self, DeviceError};
 use crate::lifecycle::kind_of;
 use crate::state::ContainerId;
+use crate::sysctl::{self, SysctlError};
 
 /// Most bind mounts of a container.
 const MAX_BINDS: usize = 1024;
@@ -30,6 +32,12 @@ pub(crate) enum TranslateError {
     /// More than [`MAX_BINDS`] bind mounts.
     #[error("field \"mounts\" has more than {MAX_BINDS} bind mounts")]
     TooManyBinds,
+    /// A device that a guest cannot have.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// A kernel parameter that must not be set.
+    #[error(transparent)]
+    Sysctl(#[from] SysctlError),
     /// The spec cannot be written as JSON again.
     #[error("config.json cannot be passed on")]
     Json(#[source] serde_json::Error),
@@ -91,7 +99,8 @@ pub(crate) fn translate(
         translate_process(process, &mut warnings);
     }
     translate_hooks(&mut spec)?;
-    let spec = serde_json::to_value(&spec).map_err(TranslateError::Json)?;
+    let mut spec = serde_json::to_value(&spec).map_err(TranslateError::Json)?;
+    devices::name_all(&mut spec)?;
     Ok(Translated {
         spec,
         shares,
@@ -134,6 +143,7 @@ fn translate_linux(
     if seccomp.is_some_and(|seccomp| seccomp.listener_path().is_some()) {
         return Err(unsupported("linux.seccomp.listenerPath"));
     }
+    sysctl::check(linux)?;
     linux.set_cgroups_path(Some(Path::new("/").join(id.as_str())));
     linux.set_mount_label(None);
     for namespace in linux.namespaces_mut().iter_mut().flatten() {
@@ -216,6 +226,7 @@ mod tests {
             dir: "/".into(),
             rootfs: "/bundle/rootfs".into(),
             spec,
+            unknown: Vec::new(),
         }
     }
 

@@ -59,6 +59,11 @@ impl Output {
 
 /// Runs a command to its end, with `input` on its standard input.
 pub fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
+    run_within(command, input, LIMIT)
+}
+
+/// The same, with another limit of time than [`LIMIT`].
+pub fn run_within(command: &mut Command, input: &[u8], limit: Duration) -> Result<Output> {
     command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -72,7 +77,7 @@ pub fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
     let status = thread::scope(|scope| {
         // A program may end without reading its input: a broken pipe is no failure of the test.
         scope.spawn(move || stdin.write_all(input).err());
-        wait(&mut child, LIMIT)
+        wait(&mut child, limit)
     })?;
     let text = |reader: thread::JoinHandle<Vec<u8>>| {
         String::from_utf8_lossy(&reader.join().unwrap_or_default()).into_owned()

@@ -42,6 +42,28 @@ impl Cgroup {
         format!("/{PARENT}/{id}")
     }
 
+    /// Makes it, with every controller of the kernel, and opens its directory.
+    pub(crate) fn create(&self) -> io::Result<File> {
+        let parent = Path::new(MOUNT).join(PARENT);
+        let controllers = fs::read_to_string(Path::new(MOUNT).join("cgroup.controllers"))?;
+        for directory in [&parent, &self.path] {
+            match fs::create_dir(directory) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                outcome => outcome?,
+            }
+            let above = directory.parent().unwrap_or(directory);
+            for controller in controllers.split_whitespace() {
+                // One that cannot be had is missed by whoever sets a limit with it.
+                fs::write(
+                    above.join("cgroup.subtree_control"),
+                    format!("+{controller}"),
+                )
+                .ok();
+            }
+        }
+        File::open(&self.path)
+    }
+
     /// Content of one of its files.
     pub(crate) fn read(&self, file: &str) -> io::Result<String> {
         fs::read_to_string(self.path.join(file))

@@ -10,8 +10,12 @@ use protocol::rpc::{ErrorCode, Join, Reply};
 use protocol::stream::Stdio;
 use serde_json::{Map, Value};
 
-use super::order::Task;
-use super::{Call, Container, Containers, Failure, Lifelines, MAX_CONTAINERS, Phase, cwd};
+use super::bpf::Instruction;
+use super::order::{Late, Task};
+use super::{
+    Call, Container, Containers, Failure, Lifelines, MAX_CONTAINERS, Phase, bpf, cwd, device_rules,
+    devices, late_mounts, late_sysctls, seccomp,
+};
 use crate::boot::cgroups::Cgroup;
 use crate::boot::mounts;
 use crate::locked;
@@ -28,9 +32,16 @@ impl Containers {
         super::check_name("container id", id)?;
         let mut claim = self.reserve(id)?;
         self.join(&mut spec, join)?;
-        let spec = guest_spec(spec, id, stdio)?;
+        let mut spec = guest_spec(spec, id, stdio)?;
         mounts::mount_shares().map_err(|error| Failure::caused(ErrorCode::Internal, &error))?;
-        let container = self.make(id, &spec, stdio).inspect_err(|_| discard(id))?;
+        devices::choose(&mut spec)?;
+        let rules = device_rules::program(&spec)?;
+        let late = Late {
+            mounts: late_mounts::take(&mut spec),
+            sysctls: late_sysctls::take(&mut spec)?,
+        };
+        let made = confine(id, &rules).and_then(|()| self.make(id, &spec, late, stdio));
+        let container = made.inspect_err(|_| discard(id))?;
         let pid = container.init.pid();
         let container = Arc::new(container);
         claim.fill(Arc::clone(&container));
@@ -38,14 +49,20 @@ impl Containers {
         Ok(Reply::Started { pid })
     }
 
-    fn make(&self, id: &str, spec: &Value, stdio: &Stdio) -> Result<Container, Failure> {
+    fn make(
+        &self,
+        id: &str,
+        spec: &Value,
+        late: Late,
+        stdio: &Stdio,
+    ) -> Result<Container, Failure> {
         let write = |error| Failure::internal("write the spec", &error);
         let bundle = super::bundle(id);
         fs::create_dir_all(&bundle).map_err(write)?;
         fs::write(bundle.join("config.json"), spec.to_string()).map_err(write)?;
         let wiring = self.wire(stdio)?;
         cwd::make(spec);
-        let launched = self.launch(id, Task::Create, wiring, stdio);
+        let launched = self.launch(id, Task::Create(late), wiring, stdio);
         let init = launched.map_err(|failure| {
             let text = |pointer| spec.pointer(pointer).and_then(Value::as_str);
             let root = Path::new(text("/root/path").unwrap_or("/"));
@@ -110,6 +127,14 @@ fn record_running(id: &str) -> Result<(), LibcontainerError> {
     Ok(state.save(&directory)?)
 }
 
+/// Makes the container's cgroup, whose processes may use the devices that the rules allow.
+fn confine(id: &str, rules: &[Instruction]) -> Result<(), Failure> {
+    let made = Cgroup::of(id).create();
+    let cgroup = made.map_err(|error| Failure::internal("make the cgroup", &error))?;
+    bpf::attach_to_cgroup(rules, cgroup)
+        .map_err(|error| Failure::internal("apply linux.resources.devices", &error))
+}
+
 /// Removes what a failed `Create` may have left.
 fn discard(id: &str) {
     if let Err(error) = super::delete::remove_traces(id) {
@@ -122,6 +147,7 @@ fn guest_spec(mut spec: Value, id: &str, stdio: &Stdio) -> Result<Value, Failure
     let linux = object(&mut spec, "linux")?;
     linux.insert("cgroupsPath".to_owned(), Cgroup::spec_path(id).into());
     set_up_process(object(&mut spec, "process")?, stdio);
+    seccomp::exchange_masks(&mut spec);
     Ok(spec)
 }
 
@@ -132,6 +158,25 @@ pub(super) fn set_up_process(process: &mut Map<String, Value>, stdio: &Stdio) {
     // libcontainer takes any value as a wish, and then loads seccomp filters when it is no longer allowed to.
     if process.get("noNewPrivileges") == Some(&Value::Bool(false)) {
         process.remove("noNewPrivileges");
+    }
+    // libcontainer leaves what it is not told about, and what is not granted is not had.
+    let sets = process.entry("capabilities").or_insert(Value::Null);
+    if sets.is_null() {
+        *sets = Value::Object(Map::new());
+    }
+    if let Some(sets) = sets.as_object_mut() {
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
+            let names = sets.entry(set).or_insert_with(|| Value::Array(Vec::new()));
+            if names.is_null() {
+                *names = Value::Array(Vec::new());
+            }
+        }
     }
 }
 
@@ -163,7 +208,37 @@ mod tests {
         });
         let spec = guest_spec(spec, "a", &PIPES).unwrap();
         assert_eq!(spec["linux"]["cgroupsPath"], "/husk/a");
-        assert_eq!(spec["process"], json!({"terminal": false}));
+        assert_eq!(spec["process"]["terminal"], false);
+        assert!(spec["process"].get("noNewPrivileges").is_none());
+    }
+
+    #[test]
+    fn no_capability_is_had_that_is_not_granted() {
+        let capabilities = |process: Value| {
+            let spec = json!({"linux": {}, "process": process});
+            guest_spec(spec, "a", &PIPES).unwrap()["process"]["capabilities"].take()
+        };
+        let mut none = json!({});
+        for set in [
+            "bounding",
+            "effective",
+            "inheritable",
+            "permitted",
+            "ambient",
+        ] {
+            none[set] = json!([]);
+        }
+        assert_eq!(capabilities(json!({})), none);
+        assert_eq!(
+            capabilities(json!({"capabilities": {"effective": null}})),
+            none
+        );
+        let chown = json!(["CAP_CHOWN"]);
+        let some = capabilities(json!({"capabilities": {"bounding": chown}}));
+        assert_eq!(
+            (&some["bounding"], &some["effective"]),
+            (&chown, &json!([]))
+        );
     }
 
     #[test]

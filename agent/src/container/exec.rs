@@ -54,6 +54,10 @@ impl Containers {
             let message = "process is not an object".to_owned();
             return Err(Failure::new(ErrorCode::Invalid, message));
         };
+        if fields.get("capabilities").is_none_or(Value::is_null) {
+            // As in runc, it has what the container's first process has.
+            fields.insert("capabilities".to_owned(), capabilities(&container.id)?);
+        }
         super::create::set_up_process(fields, stdio);
         let file = format!("process-{}.json", NEXT.fetch_add(1, Ordering::Relaxed));
         let file = super::bundle(&container.id).join(file);
@@ -68,6 +72,16 @@ impl Containers {
             cwd::explain(failure, &root, process.get("cwd").and_then(Value::as_str))
         })
     }
+}
+
+/// Those that the container's first process was granted.
+fn capabilities(id: &str) -> Result<Value, Failure> {
+    let read = |error: &dyn std::error::Error| Failure::internal("read the spec", error);
+    let config = super::bundle(id).join("config.json");
+    let config = fs::read(config).map_err(|error| read(&error))?;
+    let mut config: Value = serde_json::from_slice(&config).map_err(|error| read(&error))?;
+    let granted = config.pointer_mut("/process/capabilities");
+    Ok(granted.map(Value::take).unwrap_or_default())
 }
 
 /// Refuses a name in use, and drops ended processes when there are too many.

@@ -16,13 +16,15 @@ use libcontainer::oci_spec::runtime::{Process, Spec};
 use libcontainer::syscall::syscall::SyscallType;
 use protocol::frame;
 use protocol::rpc::ErrorCode;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::process::{chroot, fchdir};
+use rustix::thread::move_into_link_name_space;
 
 use super::executor::Runner;
 use super::launch::receive_descriptors;
-use super::order::{Order, Outcome, Task};
+use super::order::{Late, Order, Outcome, Task};
 use super::seccomp::LateFilter;
-use super::{Failure, LIBCONTAINER};
+use super::{Failure, LIBCONTAINER, late_mounts, late_sysctls};
 use crate::network;
 
 /// `argv[0]` of the helper.
@@ -74,7 +76,7 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
     fs::write("/proc/self/oom_score_adj", "0")
         .map_err(|error| Failure::internal("reset oom_score_adj", &error))?;
     let filter = match &order.task {
-        Task::Create => None,
+        Task::Create(_) => None,
         Task::Exec(process) => late_filter(&order.id, process)?,
     };
     let runner = Runner {
@@ -92,7 +94,7 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
         .with_stdout(stdout)
         .with_stderr(stderr);
     match &order.task {
-        Task::Create => create(builder, &order.id),
+        Task::Create(late) => create(builder, &order.id, late),
         Task::Exec(process) => {
             let tenant = builder
                 .as_tenant()
@@ -104,7 +106,7 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
     }
 }
 
-fn create(builder: ContainerBuilder, id: &str) -> Result<i32, Failure> {
+fn create(builder: ContainerBuilder, id: &str, late: &Late) -> Result<i32, Failure> {
     let container = builder
         .as_init(super::bundle(id))
         .with_systemd(false)
@@ -114,15 +116,46 @@ fn create(builder: ContainerBuilder, id: &str) -> Result<i32, Failure> {
         .map_err(|error| explain(&error))?;
     let pid = container.pid().map_or(0, |pid| pid.as_raw());
     bring_loopback_up(pid).map_err(|error| Failure::internal("set up the network", &*error))?;
+    finish(pid, late)?;
     Ok(pid)
+}
+
+/// Adds what libcontainer leaves out, in the namespaces of the container.
+fn finish(pid: i32, late: &Late) -> Result<(), Failure> {
+    let internal = |error: &dyn Error| Failure::internal("enter the container", error);
+    if !late.sysctls.is_empty() {
+        for kind in ["net", "ipc", "uts"] {
+            enter(pid, kind).map_err(|error| internal(&error))?;
+        }
+        late_sysctls::write(&late.sysctls)?;
+    }
+    if !late.mounts.is_empty() {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let open = |path: &str| openat(CWD, path, flags, Mode::empty());
+        let descriptors = open("/proc/self/fd").map_err(|error| internal(&error))?;
+        let root = open(&format!("/proc/{pid}/root")).map_err(|error| internal(&error))?;
+        enter(pid, "mnt").map_err(|error| internal(&error))?;
+        // Without a mount namespace of its own, a container has at least a root.
+        fchdir(root)
+            .and_then(|()| chroot("."))
+            .map_err(|error| internal(&error))?;
+        late_mounts::finish(&late.mounts, &descriptors)
+            .map_err(|error| Failure::caused(ErrorCode::Invalid, &error))?;
+    }
+    Ok(())
+}
+
+/// Joins a namespace of a process.
+fn enter(pid: i32, kind: &str) -> io::Result<()> {
+    let namespace = File::open(format!("/proc/{pid}/ns/{kind}"))?;
+    Ok(move_into_link_name_space(namespace.as_fd(), None)?)
 }
 
 /// If the container has a network namespace of its own: like runc, with a working loopback interface.
 fn bring_loopback_up(pid: i32) -> Result<(), Box<dyn Error>> {
     let theirs = format!("/proc/{pid}/ns/net");
     if fs::read_link(&theirs)? != fs::read_link("/proc/self/ns/net")? {
-        let namespace = File::open(theirs)?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        enter(pid, "net")?;
         network::loopback_up()?;
     }
     Ok(())

@@ -12,13 +12,19 @@
 //!
 //! `stopped` is not stored: it is that the first process has a status.
 
+mod bpf;
+mod copy;
 mod create;
 mod cwd;
 mod delete;
+mod device_rules;
+mod devices;
 mod exec;
 mod executor;
 pub(crate) mod helper;
 mod join;
+mod late_mounts;
+mod late_sysctls;
 mod launch;
 mod lifelines;
 mod oom;

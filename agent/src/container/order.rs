@@ -9,6 +9,9 @@ use protocol::rpc::ErrorCode;
 use protocol::stream::WindowSize;
 use serde::{Deserialize, Serialize};
 
+use super::late_mounts::LateMount;
+use super::late_sysctls::Sysctls;
+
 /// What the helper shall do.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
@@ -26,9 +29,16 @@ pub(super) struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Task {
     /// The container and its first process.
-    Create,
+    Create(Late),
     /// A further process, described by an OCI `process` object in a file.
     Exec(PathBuf),
+}
+
+/// What the helper adds to a container that libcontainer has made, before anybody can start it.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Late {
+    pub(super) mounts: Vec<LateMount>,
+    pub(super) sysctls: Sysctls,
 }
 
 /// How it went.

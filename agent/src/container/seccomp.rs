@@ -9,6 +9,7 @@ use std::error::Error;
 use libcontainer::capabilities::drop_privileges;
 use libcontainer::oci_spec::runtime::{Capability, LinuxCapabilities, LinuxSeccomp, Process};
 use libcontainer::syscall::linux::LinuxSyscall;
+use serde_json::Value;
 
 /// Kept until the filter is loaded: for the filter, and for the bounding set.
 const NEEDED: [Capability; 2] = [Capability::SysAdmin, Capability::Setpcap];
@@ -44,6 +45,21 @@ impl LateFilter {
             drop_privileges(remaining, &LinuxSyscall)?;
         }
         Ok(())
+    }
+}
+
+/// Exchanges mask and value of masked comparisons: libcontainer 0.7 takes one for the other.
+pub(super) fn exchange_masks(spec: &mut Value) {
+    let rules = spec.pointer_mut("/linux/seccomp/syscalls");
+    let rules = rules.and_then(Value::as_array_mut).into_iter().flatten();
+    let arguments = rules.filter_map(|rule| rule.get_mut("args").and_then(Value::as_array_mut));
+    for argument in arguments.flatten() {
+        if argument["op"] == "SCMP_CMP_MASKED_EQ" {
+            let mask = argument["value"].take();
+            let value = argument["valueTwo"].take();
+            argument["value"] = if value.is_null() { 0.into() } else { value };
+            argument["valueTwo"] = mask;
+        }
     }
 }
 
@@ -93,6 +109,22 @@ mod tests {
         }
         assert_eq!(kept.ambient(), granted.ambient());
         assert_eq!(late.remaining, Some(granted));
+    }
+
+    #[test]
+    fn masks_are_exchanged_with_values() {
+        let masked = |first: u64, second: u64| {
+            serde_json::json!({"linux": {"seccomp": {"syscalls": [
+                {"names": ["mkdir"], "action": "SCMP_ACT_ALLOW"},
+                {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [
+                    {"index": 0, "value": first, "valueTwo": second, "op": "SCMP_CMP_MASKED_EQ"},
+                    {"index": 1, "value": 1, "op": "SCMP_CMP_EQ"},
+                ]},
+            ]}}})
+        };
+        let mut spec = masked(7, 2);
+        exchange_masks(&mut spec);
+        assert_eq!(spec, masked(2, 7));
     }
 
     #[test]

@@ -71,7 +71,7 @@ pub(crate) fn prepare(
     let home = neighbours::find(root, &bundle.spec)?;
     let joins = home.as_ref().map_or(&[][..], |home| &home.joins);
     let translated = translate(&bundle, &id, joins)?;
-    for warning in &translated.warnings {
+    for warning in bundle.unknown.iter().chain(&translated.warnings) {
         log.warn(warning);
     }
     let network = match &home {

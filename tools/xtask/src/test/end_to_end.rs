@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::tally::Tally;
-use super::{Test, suites};
+use super::{Test, crun, suites};
 use crate::build;
 use crate::progress::Step;
 use crate::run::{Place, place};
@@ -31,11 +31,18 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     if test.all {
         suites::install(&dir.join("tools"))?;
     }
+    let crun = crun::install(&dir.join("crun"));
+    if let Err(error) = &crun {
+        println!("not run: crun's tests: {error:#}");
+    }
     let results = dir.join("results");
     let mut arguments = vec!["sh".to_owned(), dir.join("run.sh").display().to_string()];
     // One at a time: the check for leaks looks at the whole machine.
     arguments.push("--test-threads=1".to_owned());
     arguments.extend(test.all.then(|| "--include-ignored".to_owned()));
+    if crun.is_err() {
+        arguments.extend(["--skip", "cruns_tests"].map(str::to_owned));
+    }
     arguments.extend(test.filter.clone());
     let status = match place(test.testbed) {
         Place::Here => here(&arguments)?,

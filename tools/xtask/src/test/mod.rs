@@ -4,6 +4,7 @@
     reason = "the report is the result of this command"
 )]
 
+mod crun;
 mod end_to_end;
 mod suites;
 mod tally;
