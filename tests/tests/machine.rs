@@ -1,9 +1,11 @@
 //! `husk-vmm` by itself: other people's kernels, sizes, disks, exit codes.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use tests::leaks::watched;
 use tests::machine::{KERNEL, Machine, initrd};
@@ -164,6 +166,34 @@ fn the_api_pauses_resumes_counts_and_ends_the_machine() -> Result<()> {
         ensure!(machine.api("GET", "/nothing")?.starts_with("HTTP/1.1 404"));
         ensure!(machine.api("PUT", "/vm/kill")?.starts_with("HTTP/1.1 20"));
         ensure!(output::wait(&mut vmm, Duration::from_secs(10))?.code() == Some(137));
-        Ok(())
+        gone(&machine)
     })
+}
+
+/// The API's socket goes with the machine.
+fn gone(machine: &Machine) -> Result<()> {
+    output::until("the API socket is gone", Duration::from_secs(10), || {
+        !machine.file("api").exists()
+    })
+    .map(drop)
+}
+
+#[test]
+fn signals_that_end_a_process_end_the_machine_and_leave_nothing() -> Result<()> {
+    for signal in [Signal::TERM, Signal::INT, Signal::KILL] {
+        watched(|| {
+            let machine = machine(KERNEL, 1, 128)?;
+            shell_initrd(&machine, "echo up; while :; do sleep 0.1; done\n")?;
+            let mut vmm = machine.start()?;
+            output::until("the API is served", Duration::from_secs(10), || {
+                machine.api("GET", "/vm").is_ok()
+            })?;
+            kill_process(Pid::from_child(&vmm), signal)?;
+            let status = output::wait(&mut vmm, Duration::from_secs(10))?;
+            let killed = signal == Signal::KILL && status.signal() == Some(Signal::KILL.as_raw());
+            ensure!(killed || status.code() == Some(137), "{signal:?}: {status}");
+            gone(&machine)
+        })?;
+    }
+    Ok(())
 }

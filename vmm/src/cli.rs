@@ -21,7 +21,7 @@ Usage: husk-vmm --config FILE [--api-socket PATH] [--lifeline]
   --version           print the version
 
 Exit status: 0 the guest powered off or reset; 1 internal error; 2 bad config or usage; 3 no usable KVM;
-4 the guest panicked; 137 killed through the API or the lifeline.
+4 the guest panicked; 137 ended through the API or the lifeline, or by SIGTERM or SIGINT.
 
 Example: husk-vmm --config sandbox.json, with
   {\"boot\": {\"kernel\": \"/boot/vmlinux\", \"cmdline\": \"console=ttyS0\"}, \"serial\": {\"mode\": \"stdio\"}}

@@ -31,6 +31,9 @@ pub(crate) enum VmmError {
     /// The shares of a running sandbox could not be changed, or those of this one not set up.
     #[error(transparent)]
     Share(#[from] ShareError),
+    /// Signals could not be turned into events.
+    #[error("cannot wait for signals")]
+    Signals(#[source] io::Error),
     /// An eventfd could not be had.
     #[error("cannot make an event file descriptor")]
     Event(#[source] io::Error),
@@ -46,7 +49,7 @@ impl VmmError {
             {
                 3
             }
-            Self::Build(_) | Self::Run(_) | Self::Share(_) | Self::Event(_) => 1,
+            Self::Build(_) | Self::Run(_) | Self::Share(_) | Self::Signals(_) | Self::Event(_) => 1,
         })
     }
 }

@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 use cli::Command;
 use error::{VmmError, chain};
-use run::{Control, Outcome};
+use run::{Control, EndSignals, Outcome};
 use shares::Change;
 
 #[expect(
@@ -69,19 +69,12 @@ fn run_machine(
 ) -> Result<Outcome, VmmError> {
     let config = config::load(config)?;
     let spec = config::check(&config)?;
+    let signals = EndSignals::block().map_err(VmmError::Signals)?;
     let api = api_socket.map(api::Server::bind).transpose()?;
     let control = Control::new(spec.vcpus).map_err(VmmError::Event)?;
-    let machine = match builder::build(spec, &control) {
-        Ok(machine) => machine,
-        Err(error) => {
-            if let Some(api) = api {
-                api.withdraw();
-            }
-            return Err(error.into());
-        }
-    };
+    let machine = builder::build(spec, &control)?;
     // Threads use it until the process ends.
     let machine = Box::leak(Box::new(machine));
     let lifeline = lifeline.then(rustix::stdio::stdin);
-    Ok(run::run(machine, &control, api, lifeline)?)
+    Ok(run::run(machine, &control, api, lifeline, &signals)?)
 }

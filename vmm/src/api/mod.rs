@@ -3,6 +3,7 @@
 //! Its clients are trusted as the one who started husk-vmm is, but not believed: what they make the VMM hold is bounded, and
 //! one that is slow holds up nobody. It never runs on a processor's or a device's thread.
 
+mod caretaker;
 mod connection;
 mod http;
 mod routes;

@@ -3,11 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use devices::event_loop::{Interest, Poller, Readiness};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::caretaker::Caretaker;
 use super::connection::Connection;
 use super::routes::Target;
 
@@ -19,7 +20,8 @@ const LISTENER: u64 = u64::MAX;
 
 /// Serves the API. Its descriptor is readable when [`Server::dispatch`] has work.
 pub(crate) struct Server {
-    path: PathBuf,
+    #[expect(dead_code, reason = "held, not read")]
+    caretaker: Caretaker,
     listener: UnixListener,
     poller: Poller,
     /// By number, in the order of their last word.
@@ -39,26 +41,19 @@ pub(crate) struct ApiSocketError {
 }
 
 impl Server {
-    /// Makes a unix socket at `path`, and serves its clients.
+    /// Makes a unix socket at `path`, and serves its clients. To be called before the process has threads: it is copied.
     pub(crate) fn bind(path: PathBuf) -> Result<Self, ApiSocketError> {
         UnixListener::bind(&path)
-            .and_then(|listener| Self::new(path.clone(), listener))
+            .and_then(|listener| Self::new(&path, listener))
             .map_err(|source| ApiSocketError { path, source })
     }
 
-    /// Takes the socket away again. Possible only while the process sees the host's file systems.
-    pub(crate) fn withdraw(self) {
-        if let Err(error) = std::fs::remove_file(&self.path) {
-            log::warn!("cannot remove {}: {error}", self.path.display());
-        }
-    }
-
-    fn new(path: PathBuf, listener: UnixListener) -> io::Result<Self> {
+    fn new(path: &Path, listener: UnixListener) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
         let poller = Poller::new()?;
         poller.add(listener.as_raw_fd(), LISTENER, Interest::READ)?;
         Ok(Self {
-            path,
+            caretaker: Caretaker::start(path)?,
             listener,
             poller,
             connections: Vec::new(),

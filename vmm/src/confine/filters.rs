@@ -40,24 +40,27 @@ const READ_WRITE: &[u64] = &[
     (libc::PROT_READ | libc::PROT_WRITE) as u64,
 ];
 
-/// What the allocator, locks, signals and the end of a thread need, in any thread.
+/// What the allocator, locks and messages need, in any thread.
 const EVERY: &[Allow] = &[
     any(libc::SYS_brk),
     // Only where the host's clock cannot be read in user space.
     any(libc::SYS_clock_gettime),
     any(libc::SYS_close),
-    any(libc::SYS_exit),
-    any(libc::SYS_exit_group),
     only(libc::SYS_futex, 1, PRIVATE_FUTEX),
     only(libc::SYS_madvise, 2, &[libc::MADV_DONTNEED as u64]),
     only(libc::SYS_mmap, 2, READ_WRITE),
     only(libc::SYS_mprotect, 2, READ_WRITE),
     any(libc::SYS_mremap),
     any(libc::SYS_munmap),
-    any(libc::SYS_rt_sigprocmask),
-    any(libc::SYS_sigaltstack),
     // eventfds, the serial port's output, the log.
     any(libc::SYS_write),
+];
+
+/// The end of the thread. Workers have none: they rest until the process ends.
+const END: &[Allow] = &[
+    any(libc::SYS_exit),
+    any(libc::SYS_rt_sigprocmask),
+    any(libc::SYS_sigaltstack),
 ];
 
 /// Kicks the processors when the machine pauses or ends: pthread_kill, which names the process by getpid. The kicked one returns
@@ -85,7 +88,6 @@ const VCPU: &[Allow] = &[only(
         ioctls::KVM_SET_GSI_ROUTING,
         ioctls::KVM_IRQFD,
         ioctls::KVM_IOEVENTFD,
-        ioctls::KVM_SIGNAL_MSI,
     ],
 )];
 
@@ -164,6 +166,7 @@ const FS: &[Allow] = &[
 ];
 
 const MAIN: &[Allow] = &[
+    any(libc::SYS_exit_group),
     // Clients of the API and of the vsock device; a guest's connection to the host.
     any(libc::SYS_accept4),
     any(libc::SYS_connect),
@@ -184,24 +187,14 @@ const MAIN: &[Allow] = &[
     any(libc::SYS_eventfd2),
     // The vsock socket's name, at the end.
     any(libc::SYS_unlink),
-    only(
-        libc::SYS_ioctl,
-        1,
-        &[
-            ioctls::KVM_GET_CLOCK,
-            ioctls::KVM_SET_CLOCK,
-            // Interrupts of the devices that main serves, and the power button.
-            ioctls::KVM_SIGNAL_MSI,
-            ioctls::FIONBIO,
-        ],
-    ),
+    only(libc::SYS_ioctl, 1, &[ioctls::FIONBIO]),
 ];
 
 /// The tables that make up the filter of `kind`.
 pub(super) fn filter(kind: ThreadKind) -> &'static [&'static [Allow]] {
     match kind {
-        ThreadKind::Main => &[EVERY, KICK, UNOPTIMISED, WORKER, MAIN],
-        ThreadKind::Vcpu => &[EVERY, KICK, UNOPTIMISED, VCPU],
+        ThreadKind::Main => &[EVERY, END, KICK, UNOPTIMISED, WORKER, MAIN],
+        ThreadKind::Vcpu => &[EVERY, END, KICK, UNOPTIMISED, VCPU],
         ThreadKind::Blk => &[EVERY, UNOPTIMISED, WORKER, BLK],
         ThreadKind::Net => &[EVERY, UNOPTIMISED, WORKER, NET],
         ThreadKind::Fs => &[EVERY, WORKER, FS],

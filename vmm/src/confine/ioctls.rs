@@ -2,11 +2,10 @@
 
 use std::mem::size_of;
 
-use kvm_bindings::{KVMIO, kvm_clock_data, kvm_ioeventfd, kvm_irq_routing, kvm_irqfd, kvm_msi};
+use kvm_bindings::{KVMIO, kvm_ioeventfd, kvm_irq_routing, kvm_irqfd};
 
 const NONE: u64 = 0;
 const WRITE: u64 = 1;
-const READ: u64 = 2;
 
 /// `_IOC(direction, kind, number, size)` of `asm-generic/ioctl.h`.
 const fn request(direction: u64, kind: u64, number: u64, size: usize) -> u64 {
@@ -21,9 +20,6 @@ pub(super) const KVM_RUN: u64 = kvm(NONE, 0x80, 0);
 pub(super) const KVM_SET_GSI_ROUTING: u64 = kvm(WRITE, 0x6a, size_of::<kvm_irq_routing>());
 pub(super) const KVM_IRQFD: u64 = kvm(WRITE, 0x76, size_of::<kvm_irqfd>());
 pub(super) const KVM_IOEVENTFD: u64 = kvm(WRITE, 0x79, size_of::<kvm_ioeventfd>());
-pub(super) const KVM_SIGNAL_MSI: u64 = kvm(WRITE, 0xa5, size_of::<kvm_msi>());
-pub(super) const KVM_SET_CLOCK: u64 = kvm(WRITE, 0x7b, size_of::<kvm_clock_data>());
-pub(super) const KVM_GET_CLOCK: u64 = kvm(READ, 0x7c, size_of::<kvm_clock_data>());
 pub(super) const KVM_KVMCLOCK_CTRL: u64 = kvm(NONE, 0xad, 0);
 
 /// Makes a socket non-blocking.
@@ -47,9 +43,6 @@ mod tests {
         assert_eq!(KVM_SET_GSI_ROUTING, 0x4008_ae6a);
         assert_eq!(KVM_IRQFD, 0x4020_ae76);
         assert_eq!(KVM_IOEVENTFD, 0x4040_ae79);
-        assert_eq!(KVM_SIGNAL_MSI, 0x4020_aea5);
-        assert_eq!(KVM_SET_CLOCK, 0x4030_ae7b);
-        assert_eq!(KVM_GET_CLOCK, 0x8030_ae7c);
         assert_eq!(BLKDISCARD, 0x1277);
         assert_eq!(BLKZEROOUT, 0x127f);
     }

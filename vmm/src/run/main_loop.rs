@@ -8,7 +8,7 @@ use devices::virtio::worker::WorkerError;
 
 use super::operator::Operator;
 use super::serial_input::SerialInput;
-use super::{Control, Outcome, threads, vcpu_thread};
+use super::{Control, EndSignals, Outcome, threads, vcpu_thread};
 use crate::api::Server;
 use crate::builder::{DeviceWorker, Machine};
 use crate::confine::{self, ConfineError, ThreadKind};
@@ -46,6 +46,7 @@ pub(super) mod token {
     pub(in super::super) const DEVICES: u64 = 3;
     pub(in super::super) const API: u64 = 4;
     pub(in super::super) const LIFELINE: u64 = 5;
+    pub(in super::super) const SIGNALS: u64 = 6;
 }
 
 /// Runs the machine to its end. Its memory and buses must outlive the process's other threads, which are not waited for: one
@@ -55,6 +56,7 @@ pub(crate) fn run(
     control: &Control,
     mut api: Option<Server>,
     lifeline: Option<BorrowedFd<'_>>,
+    signals: &EndSignals,
 ) -> Result<Outcome, RunError> {
     confine::process().map_err(RunError::Confine)?;
     Kicker::install().map_err(RunError::Signal)?;
@@ -65,6 +67,7 @@ pub(crate) fn run(
             .map_err(RunError::Poll)
     };
     watch(control.ended().as_raw_fd(), token::ENDED)?;
+    watch(signals.as_raw_fd(), token::SIGNALS)?;
     watch(machine.devices.main.as_raw_fd(), token::DEVICES)?;
     let input = machine.serial_input.clone();
     let mut input = input.map(|port| SerialInput::new(port, &poller));
@@ -109,7 +112,7 @@ pub(crate) fn run(
                     let served = api.as_mut().map(|api| api.dispatch(&mut operator));
                     served.transpose().map_err(RunError::Poll)?;
                 }
-                (token::LIFELINE, _) => control.end(Outcome::Killed),
+                (token::LIFELINE | token::SIGNALS, _) => control.end(Outcome::Killed),
                 (token::STDIN, Some(input)) => input.forward(&poller),
                 (token::SERIAL_DRAINED, Some(input)) => input.resume(&poller),
                 _ => {}
@@ -127,6 +130,10 @@ fn start_threads(machine: &mut Machine, control: &Control) -> Result<(), RunErro
             if let Err(error) = worker.run() {
                 let what = format!("device {device}: {}", chain(&error));
                 at_its_end.end(Outcome::Unexpected(what));
+            }
+            // A worker's filter has no call that ends a thread: the process's end is its.
+            loop {
+                std::thread::park();
             }
         };
         spawn(kind, name, control, work)?;

@@ -16,7 +16,7 @@ pub(crate) enum Outcome {
     Panicked,
     /// A processor shut down: a triple fault.
     TripleFault,
-    /// Somebody ended it through the API, or nobody holds its lifeline any more.
+    /// Somebody ended it, through the API or by a signal, or nobody holds its lifeline any more.
     Killed,
     /// A processor cannot go on.
     Kvm(KvmError),
