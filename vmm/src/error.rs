@@ -4,7 +4,6 @@ use std::io;
 use std::process::ExitCode;
 
 use crate::api::ApiSocketError;
-use crate::arch::ProbeError;
 use crate::builder::BuildError;
 use crate::config::ConfigError;
 use crate::run::RunError;
@@ -44,11 +43,7 @@ impl VmmError {
     pub(crate) fn code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Usage(_) | Self::Config(_) | Self::Api(_) => 2,
-            Self::Build(BuildError::Kvm(error) | BuildError::Probe(ProbeError::Kvm(error)))
-                if error.is_host() =>
-            {
-                3
-            }
+            Self::Build(BuildError::Kvm(error)) if error.is_host() => 3,
             Self::Build(_) | Self::Run(_) | Self::Share(_) | Self::Signals(_) | Self::Event(_) => 1,
         })
     }

@@ -21,7 +21,7 @@ use ::devices::pci::root::RootError;
 use ::devices::virtio::fs::FsError;
 use ::devices::virtio::pci::TransportError;
 use ::devices::virtio::worker::WorkerError;
-use vm_memory::{GuestAddressSpace, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{GuestMemoryError, GuestMemoryMmap};
 
 use crate::arch::{self, BootInfo, CpuTemplate, IoApic};
 use crate::config::VmSpec;
@@ -36,9 +36,6 @@ pub(crate) enum BuildError {
     /// KVM refused something.
     #[error("cannot set up the virtual machine")]
     Kvm(#[from] KvmError),
-    /// KVM cannot run guest kernels.
-    #[error(transparent)]
-    Probe(#[from] arch::ProbeError),
     /// Guest memory could not be had.
     #[error("cannot map {bytes} bytes of guest memory")]
     Memory {
@@ -136,8 +133,7 @@ pub(crate) struct Buses {
 
 /// A machine that is ready to run.
 pub(crate) struct Machine {
-    /// Keeps guest memory mapped.
-    #[expect(dead_code, reason = "held, not read")]
+    /// Guest memory, kept mapped.
     pub(crate) memory: GuestMemory,
     /// The processors, by number.
     pub(crate) vcpus: Vec<Vcpu>,
@@ -184,7 +180,7 @@ pub(crate) fn build(spec: VmSpec, control: &Control) -> Result<Machine, BuildErr
     };
     let windows = bar_windows(mmio64, template.address_bits());
     let mut devices = devices::create(spec.devices, connections, windows, &buses)?;
-    let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry, &memory.memory())?;
+    let vcpus = vcpus::create(&vm, &mut template, spec.vcpus, entry)?;
     // All is open that is opened by name.
     // The sources are closed with it: each would be a way back to the host's files.
     shares::enter(&std::mem::take(&mut devices.layout)).map_err(BuildError::Shares)?;

@@ -126,7 +126,7 @@ fn start_threads(machine: &mut Machine, control: &Control) -> Result<(), RunErro
         let DeviceWorker { kind, name, worker } = worker;
         let at_its_end = control.clone();
         let device = name.clone();
-        let work = move || {
+        let serve = move || {
             if let Err(error) = worker.run() {
                 let what = format!("device {device}: {}", chain(&error));
                 at_its_end.end(Outcome::Unexpected(what));
@@ -136,29 +136,32 @@ fn start_threads(machine: &mut Machine, control: &Control) -> Result<(), RunErro
                 std::thread::park();
             }
         };
-        spawn(kind, name, control, work)?;
+        let gate = control.clone();
+        spawn(kind, name, move || confined(kind, &gate, serve))?;
     }
     for (id, vcpu) in machine.vcpus.drain(..).enumerate() {
         let (buses, gate) = (machine.buses.clone(), control.clone());
-        let work = move || vcpu_thread::run(id, vcpu, &buses, &gate);
-        spawn(ThreadKind::Vcpu, format!("vcpu{id}"), control, work)?;
+        let memory = machine.memory.clone();
+        let work = move || vcpu_thread::run(id, vcpu, &memory, &buses, &gate);
+        spawn(ThreadKind::Vcpu, format!("vcpu{id}"), work)?;
     }
     Ok(())
 }
 
-/// Starts a thread that is confined before it does anything; one that cannot be ends the machine.
+/// Goes on confined; a thread that cannot be ends the machine.
+pub(super) fn confined(kind: ThreadKind, control: &Control, work: impl FnOnce()) {
+    match confine::thread(kind) {
+        Ok(()) => work(),
+        Err(error) => control.end(Outcome::Unconfined(error)),
+    }
+}
+
 fn spawn(
     kind: ThreadKind,
     name: String,
-    control: &Control,
     work: impl FnOnce() + Send + 'static,
 ) -> Result<(), RunError> {
-    let control = control.clone();
-    let confined = move || match confine::thread(kind) {
-        Ok(()) => work(),
-        Err(error) => control.end(Outcome::Unconfined(error)),
-    };
-    threads::spawn(kind, name.clone(), confined)
+    threads::spawn(kind, name.clone(), work)
         .map(drop)
         .map_err(|error| RunError::Thread(name, error))
 }

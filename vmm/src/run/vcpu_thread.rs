@@ -1,16 +1,40 @@
 //! A processor's thread: runs the guest, serves its register accesses, until the machine ends.
 
+use devices::memory::GuestMemory;
+use vm_memory::GuestAddressSpace;
+
 use super::Outcome;
 use super::control::{Control, Gate};
 use super::counters::Reason;
+use super::main_loop::confined;
+use crate::arch::{self, ProbeError};
 use crate::builder::Buses;
+use crate::confine::ThreadKind;
+use crate::error::chain;
 use crate::kvm::{Exit, MsrAccess, Vcpu};
 
-/// Runs processor `id` until the machine ends.
-pub(super) fn run(id: usize, mut vcpu: Vcpu, buses: &Buses, control: &Control) {
-    control.enlist(id, &mut vcpu);
-    serve(id, &mut vcpu, buses, control);
-    control.retire(id);
+/// Runs processor `id` until the machine ends. The first one shows before that this host can run guest kernels: on this thread, because
+/// KVM waits for a grace period of the host's kernel when another thread takes a processor over.
+pub(super) fn run(
+    id: usize,
+    mut vcpu: Vcpu,
+    memory: &GuestMemory,
+    buses: &Buses,
+    control: &Control,
+) {
+    if id == 0
+        && let Err(error) = arch::probe(&mut vcpu, &memory.memory())
+    {
+        return control.end(match error {
+            ProbeError::Kvm(error) => Outcome::Kvm(error),
+            ProbeError::Memory(_) => Outcome::Unexpected(chain(&error)),
+        });
+    }
+    confined(ThreadKind::Vcpu, control, || {
+        control.enlist(id, &mut vcpu);
+        serve(id, &mut vcpu, buses, control);
+        control.retire(id);
+    });
 }
 
 fn serve(id: usize, vcpu: &mut Vcpu, buses: &Buses, control: &Control) {
