@@ -37,6 +37,8 @@ const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// out.
 const STATIC_FLAGS: &str =
     "-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no";
+/// What the linker leaves out of the guest's programs.
+const STATIC_SCRIPT: &str = "tools/xtask/src/static.ld";
 /// The profile of the guest's programs, and the directory of what is built by it.
 const STATIC_PROFILE: &str = "guest";
 
@@ -95,21 +97,30 @@ pub(crate) fn run(build: &Build) -> Result<()> {
     initrd(&agent)
 }
 
+/// The initrd lies in every sandbox's memory.
+const MAX_INITRD: u64 = 4 << 20;
+
 /// Builds a program that runs in a guest, where there is no C library, and installs it.
 pub(crate) fn static_program(package: &str, program: &str, to: &Path) -> Result<()> {
+    let script = paths::workspace().join(STATIC_SCRIPT);
     let mut build = Command::new("cargo");
     build
         .args([
-            "build",
+            "rustc",
             "--locked",
             "--package",
             package,
+            "--bin",
+            program,
             "--target",
             STATIC_TARGET,
             // Never a debug build: what the guest holds in memory is part of every measurement and limit.
             "--profile",
             STATIC_PROFILE,
+            "--",
+            "-C",
         ])
+        .arg(format!("link-arg=-Wl,-T,{}", script.display()))
         .env("RUSTFLAGS", STATIC_FLAGS);
     cargo(&mut build, true)?;
     install(
@@ -171,5 +182,12 @@ fn initrd(agent: &Path) -> Result<()> {
         .arg(agent)
         .arg("--output")
         .arg(share("initrd.img"));
-    crate::command::output(&mut rootfs).map(drop)
+    crate::command::output(&mut rootfs)?;
+    let size = fs::metadata(share("initrd.img"))?.len();
+    ensure!(
+        size <= MAX_INITRD,
+        "the initrd has {size} bytes, {} too many: the agent has grown",
+        size - MAX_INITRD
+    );
+    Ok(())
 }

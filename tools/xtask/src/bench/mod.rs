@@ -131,7 +131,7 @@ fn guest(dir: &Path) -> Result<PathBuf> {
     )?;
     let mut rootfs = Command::new(build::bin("husk-rootfs"));
     rootfs
-        .args(["initrd", "--agent"])
+        .args(["initrd", "--compress", "none", "--agent"])
         .arg(&program)
         .arg("--output")
         .arg(&initrd);

@@ -5,17 +5,22 @@ use std::fs;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use protocol::frame;
+use protocol::rpc::{Reply, Request};
+use protocol::{READY_PORT, VERSION};
 use serde_json::{Value, json};
 
 use super::peers::{CMDLINE, KERNEL, MEMORY_MIB};
 
 /// Where the testbed has husk's initrd.
 const INITRD: &str = "/usr/local/share/husk/initrd.img";
-/// The host port that the agent calls when it serves.
-const READY_PORT: u32 = 1026;
+/// How long the agent may take: it has failed then.
+const AGENT_LIMIT: Duration = Duration::from_secs(60);
 
 /// One thing that is started, and the instructions it takes.
 pub(super) struct Start {
@@ -31,7 +36,7 @@ pub(super) fn measure(runs: u32) -> Result<Vec<Start>> {
     let husk = || container("husk", &bundle);
     let runc = || container("runc", &bundle);
     let all: [(&str, &dyn Fn() -> Result<u64>); 3] = [
-        ("exec of husk-vmm to the agent's call", &agent),
+        ("exec of husk-vmm to the agent's first answer", &agent),
         ("husk run of /bin/true", &husk),
         ("runc run of /bin/true", &runc),
     ];
@@ -91,7 +96,7 @@ fn container(runtime: &str, bundle: &Path) -> Result<u64> {
     Ok(u64::try_from(time.as_nanos())?)
 }
 
-/// The machine that the runtime makes, until the agent calls.
+/// The machine that the runtime makes, until the agent has called and answered.
 fn agent(dir: &Path) -> Result<u64> {
     let socket = dir.join("v");
     let ready = dir.join(format!("v_{READY_PORT}"));
@@ -120,10 +125,30 @@ fn agent(dir: &Path) -> Result<u64> {
         .arg(config)
         .stdin(Stdio::null())
         .spawn()?;
-    let called = listener.accept();
+    let answered = first_answer(listener);
     let time = start.elapsed();
     vmm.kill()?;
     vmm.wait()?;
-    called.context("the agent did not call")?;
+    answered.context("the agent did not answer")?;
     Ok(u64::try_from(time.as_nanos())?)
+}
+
+/// Waits for the agent's call, and for its answer to a greeting. On a thread, as nothing else bounds the wait for a call.
+fn first_answer(listener: UnixListener) -> Result<()> {
+    let (sender, answer) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens any more if it took too long.
+        drop(sender.send(greet(&listener)));
+    });
+    let late = || format!("nothing within {AGENT_LIMIT:?}");
+    answer.recv_timeout(AGENT_LIMIT).with_context(late)?
+}
+
+fn greet(listener: &UnixListener) -> Result<()> {
+    let (stream, _) = listener.accept()?;
+    frame::write(&stream, &Request::Hello { version: VERSION })?;
+    match frame::read(&stream)? {
+        Reply::Hello { .. } => Ok(()),
+        other => bail!("it answered {other:?}"),
+    }
 }

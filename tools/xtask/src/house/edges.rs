@@ -18,7 +18,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("rootfs-builder", &[]),
     ("tests", &["protocol"]),
     ("hostile-guest", &[]),
-    ("xtask", &[]),
+    ("xtask", &["protocol"]),
 ];
 
 pub(super) fn check(_tree: &Tree) -> Result<Vec<String>> {
