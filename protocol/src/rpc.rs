@@ -134,7 +134,7 @@ pub enum Request {
         /// Kill it if it still runs.
         force: bool,
     },
-    /// Powers the guest off, after killing every container.
+    /// Kills every container, writes everything back, and powers the guest off. Answered once it is written back.
     Shutdown {},
 }
 

@@ -127,6 +127,20 @@ impl AgentClient {
         }
     }
 
+    /// Lets the guest write back what it has in memory, for at most `limit`. It powers off then.
+    pub(crate) fn shut_down(&mut self, limit: Duration) -> Result<()> {
+        self.limit(Some(limit))?;
+        self.send(&Request::Shutdown {})?;
+        loop {
+            match self.answer()? {
+                Reply::Done {} => return Ok(()),
+                // Of a wait that nobody reads any more.
+                Reply::Exited { .. } => {}
+                _ => return Err(AgentError::Unexpected),
+            }
+        }
+    }
+
     /// Sends a call whose answer is awaited elsewhere.
     pub(crate) fn send(&mut self, request: &Request) -> Result<()> {
         frame::write(&self.stream, request).map_err(AgentError::Frame)

@@ -166,7 +166,7 @@ fn set_up_network(network: &Network) -> Call {
     }
 }
 
-/// The reply goes out before the machine stops; a host that sees only the end of the machine knows as much.
+/// The reply goes out when all is written back: the host need not wait for more.
 fn shut_down(socket: &File, containers: &Containers) {
     containers.kill_all();
     rustix::fs::sync();

@@ -39,8 +39,8 @@ pub(crate) const CONFIG: &str = "sandbox.json";
 /// Longest time from the machine's start to the agent's call. An emulated machine under load needs half of it.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
-/// Longest time that a guest gets to power off before its machine is killed.
-const POWER_OFF_LIMIT: Duration = Duration::from_secs(5);
+/// Longest time that a guest gets to write back what it has in memory before its machine is killed.
+const WRITE_BACK_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
@@ -228,15 +228,12 @@ impl Sandbox {
         })
     }
 
-    /// Ends the container `id`, and with the last one of its sandbox the machine: the guest powers off, which writes back what its
-    /// programs left in memory.
+    /// Ends the container `id`, and with the last one of its sandbox the machine, once the guest has written back what its programs
+    /// left in memory. How the guest would power off after that is of no interest to anybody.
     pub(crate) fn leave(mut self, id: &str) {
         if self.life.is_last() {
-            // An agent that cannot be told is dealt with when this is dropped: the machine ends in any case.
-            let told = self.agent.send(&Request::Shutdown {});
-            if told.is_ok() {
-                self.machine.wait(POWER_OFF_LIMIT);
-            }
+            // The machine ends when this is dropped, whatever the agent says.
+            drop(self.agent.shut_down(WRITE_BACK_LIMIT));
         } else {
             let (id, force) = (id.to_owned(), true);
             // At the latest the agent does so when the connection closes.
@@ -263,7 +260,7 @@ impl Drop for Sandbox {
             Machine::Started(_) => {}
             Machine::Joined(held) if last => {
                 held.signal(Signal::KILL);
-                held.wait(POWER_OFF_LIMIT);
+                held.wait(END_LIMIT);
             }
             Machine::Joined(_) => {}
         }
