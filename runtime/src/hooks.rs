@@ -128,26 +128,11 @@ mod tests {
 
     fn run_hook(hook: &serde_json::Value) -> Result<(), HookError> {
         let hooks: Vec<Hook> = vec![serde_json::from_value(hook.clone()).unwrap()];
-        let record: Record = Record {
-            version: 1,
-            id: "c1".into(),
-            oci_version: "1.0.2".into(),
-            bundle: "/b".into(),
-            rootfs: "/b/rootfs".into(),
-            created: String::new(),
-            owner: 0,
-            annotations: std::collections::BTreeMap::new(),
-            hooks: None,
-            paused: false,
-            phase: Phase::Creating,
-            monitor: ProcessRef {
-                pid: 1,
-                start_time: 1,
-            },
-            vmm: None,
-            network: None,
-            namespaces: Vec::new(),
+        let monitor = ProcessRef {
+            pid: 1,
+            start_time: 1,
         };
+        let record = Record::sample(Phase::Creating, monitor);
         run(
             "prestart",
             Some(&hooks),

@@ -279,23 +279,7 @@ mod tests {
     }
 
     fn record(pid: i32) -> Record {
-        Record {
-            version: VERSION,
-            id: "c1".into(),
-            oci_version: "1.0.2".into(),
-            bundle: "/b".into(),
-            rootfs: "/b/rootfs".into(),
-            created: String::new(),
-            owner: 0,
-            annotations: std::collections::BTreeMap::new(),
-            hooks: None,
-            phase: Phase::Created,
-            paused: false,
-            monitor: ProcessRef::of(pid).unwrap(),
-            vmm: None,
-            network: None,
-            namespaces: Vec::new(),
-        }
+        Record::sample(Phase::Created, ProcessRef::of(pid).unwrap())
     }
 
     fn own_pid() -> i32 {

@@ -71,6 +71,30 @@ impl HostNamespace {
     }
 }
 
+#[cfg(test)]
+impl Record {
+    /// Of a container that `monitor` serves, and that has come to `phase`.
+    pub(crate) fn sample(phase: Phase, monitor: ProcessRef) -> Self {
+        Self {
+            version: VERSION,
+            id: "c1".into(),
+            oci_version: "1.0.2".into(),
+            bundle: "/b".into(),
+            rootfs: "/b/rootfs".into(),
+            created: String::new(),
+            owner: 0,
+            annotations: BTreeMap::new(),
+            hooks: None,
+            phase,
+            paused: false,
+            monitor,
+            vmm: None,
+            network: None,
+            namespaces: Vec::new(),
+        }
+    }
+}
+
 /// How far a container has come by the commands given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
