@@ -1,4 +1,8 @@
 //! Capabilities, resource limits, namespaces and the other attributes of the process.
+#![expect(
+    unsafe_code,
+    reason = "unshare can part a thread from what others share with it"
+)]
 
 use std::io;
 
@@ -6,8 +10,9 @@ use rustix::process::{
     DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit,
 };
 use rustix::thread::{
-    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, clear_ambient_capability_set,
-    set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    CapabilitiesSecureBits, CapabilitySet, CapabilitySets, UnshareFlags,
+    clear_ambient_capability_set, set_capabilities, set_capabilities_secure_bits, set_no_new_privs,
+    unshare_unsafe,
 };
 
 use super::{ConfineError, ThreadKind};
@@ -18,6 +23,7 @@ const MAX_FILES: u64 = 1 << 20;
 
 /// Gives up what no thread needs. Called once, before any further thread exists, since these attributes are inherited.
 pub(crate) fn process() -> Result<(), ConfineError> {
+    leave_namespaces()?;
     set_no_new_privs(true).map_err(attribute("no_new_privs"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(attribute("dumpable"))?;
     let core = Rlimit {
@@ -34,6 +40,17 @@ pub(crate) fn process() -> Result<(), ConfineError> {
     };
     setrlimit(Resource::Nofile, files).map_err(attribute("the limit on open files"))?;
     lock_secure_bits()
+}
+
+/// No shared memory, queues or names of the host's, nor its network: taps and sockets are open already, and a socket that is reached
+/// by a path is in no network. The mount namespace is entered with the shares.
+fn leave_namespaces() -> Result<(), ConfineError> {
+    let namespaces = UnshareFlags::NEWIPC
+        | UnshareFlags::NEWUTS
+        | UnshareFlags::NEWCGROUP
+        | UnshareFlags::NEWNET;
+    // SAFETY: none of them takes away what another thread could have, and there is no other thread.
+    unsafe { unshare_unsafe(namespaces) }.map_err(attribute("namespaces"))
 }
 
 /// Becoming or executing as user 0 gains nothing, for ever. Losing capabilities by becoming somebody else is left as it is, for
