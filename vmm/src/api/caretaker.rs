@@ -55,6 +55,7 @@ fn wait(directory: &OwnedFd, end: &OwnedFd) {
     // What fails here leaves the caretaker with more than it needs, but able to do its work.
     let _named = rustix::thread::set_name(NAME);
     let _session = rustix::process::setsid();
+    let _elsewhere = rustix::process::chdir("/");
     let mut keep = [directory.as_raw_fd(), end.as_raw_fd()].map(i32::cast_unsigned);
     keep.sort_unstable();
     let mut first = 0;
