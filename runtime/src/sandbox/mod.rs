@@ -45,6 +45,9 @@ const WRITE_BACK_LIMIT: Duration = Duration::from_secs(5);
 /// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
 pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
 
+/// Longest time that a guest gets to take a container out of a machine that others stay in.
+const LEAVE_LIMIT: Duration = Duration::from_secs(5);
+
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SandboxError {
@@ -236,8 +239,11 @@ impl Sandbox {
             drop(self.agent.shut_down(WRITE_BACK_LIMIT));
         } else {
             let (id, force) = (id.to_owned(), true);
-            // At the latest the agent does so when the connection closes.
-            drop(self.agent.done(&Request::Delete { id, force }));
+            let told = self.agent.send(&Request::Delete { id, force });
+            // At the latest the agent does so when the connection closes: one that does not answer holds nobody up.
+            if told.is_ok() {
+                wait_readable(self.agent.as_fd(), LEAVE_LIMIT);
+            }
         }
     }
 
