@@ -20,13 +20,18 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use boot::{mounts, poweroff, root};
-use container::{Containers, Failure, helper};
+use container::{Containers, Failure, helper, id_maps};
 use protocol::rpc::ErrorCode;
 
 fn main() -> ExitCode {
     if std::process::id() != 1 {
         if std::env::args().next().as_deref() == Some(helper::HELPER_NAME) {
             return helper::main();
+        }
+        let mut arguments = std::env::args();
+        let name = arguments.next().unwrap_or_default();
+        if let Some(file) = id_maps::file(&name) {
+            return id_maps::main(file, &arguments.collect::<Vec<_>>());
         }
         poweroff::say("husk-agent: only runs as PID 1 of a husk guest");
         return ExitCode::from(2);

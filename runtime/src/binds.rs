@@ -9,16 +9,7 @@ use oci_spec::runtime::Mount;
 use protocol::sandbox::ShareConfig;
 
 use crate::bundle::Bundle;
-
-/// Devices that each Linux has, by number: the guest's own stands for the host's.
-const OWN_DEVICES: [((u32, u32), &str); 6] = [
-    ((1, 3), "/dev/null"),
-    ((1, 5), "/dev/zero"),
-    ((1, 7), "/dev/full"),
-    ((1, 8), "/dev/random"),
-    ((1, 9), "/dev/urandom"),
-    ((5, 0), "/dev/tty"),
-];
+use crate::devices;
 
 /// Why a bind mount cannot be made in a guest.
 #[derive(Debug, thiserror::Error)]
@@ -78,8 +69,12 @@ pub(crate) fn source(mount: &Mount, index: usize, bundle: &Bundle) -> Result<Sou
         path: path.clone(),
         source,
     })?;
-    if let Some(own) = own_device(&metadata) {
-        return Ok(Source::Guest(own.into()));
+    // All of the host's devices at once are all of the guest's.
+    if real == Path::new("/dev") {
+        return Ok(Source::Guest(real));
+    }
+    if let Some(device) = named_device(&metadata) {
+        return Ok(Source::Guest(device));
     }
     match foreign(&metadata) {
         Some(kind) => Err(BindError::Kind { index, path, kind }),
@@ -113,14 +108,18 @@ pub(crate) fn options(mount: &Mount) -> impl Iterator<Item = &str> {
     mount.options().iter().flatten().map(String::as_str)
 }
 
-fn own_device(metadata: &Metadata) -> Option<&'static Path> {
+/// The guest's device of the name that the host's kernel has for this one. The guest says whether there is one.
+fn named_device(metadata: &Metadata) -> Option<PathBuf> {
     if !metadata.file_type().is_char_device() {
         return None;
     }
     let device = metadata.rdev();
-    let number = (rustix::fs::major(device), rustix::fs::minor(device));
-    let own = OWN_DEVICES.iter().find(|(own, _)| *own == number);
-    own.map(|(_, path)| Path::new(*path))
+    let numbers = (
+        rustix::fs::major(device).into(),
+        rustix::fs::minor(device).into(),
+    );
+    let name = devices::name_of(false, numbers)?;
+    Some(Path::new("/dev").join(name))
 }
 
 /// What a source is that is neither a directory nor a regular file.
@@ -167,9 +166,11 @@ mod tests {
     }
 
     #[test]
-    fn devices_that_each_linux_has_are_the_guests_own() {
-        let own = found(Path::new("/"), "/dev/null").unwrap();
-        assert_eq!(own, Source::Guest("/dev/null".into()));
+    fn devices_are_the_guests_own() {
+        for device in ["/dev/null", "/dev/tty", "/dev"] {
+            let own = found(Path::new("/"), device).unwrap();
+            assert_eq!(own, Source::Guest(device.into()));
+        }
     }
 
     #[test]
@@ -179,7 +180,6 @@ mod tests {
         symlink("nowhere", dir.path().join("dangling")).unwrap();
         for (path, problem) in [
             ("socket", "is a socket of the host"),
-            ("/dev/ptmx", "is a device of the host"),
             ("dangling", "cannot use"),
         ] {
             let error = found(dir.path(), path).unwrap_err().to_string();

@@ -57,7 +57,7 @@ fn allows_everything(spec: &Value) -> bool {
 }
 
 /// The name below `/dev` that the host's kernel has for a device.
-fn name_of(is_block: bool, (major, minor): (i64, i64)) -> Option<String> {
+pub(crate) fn name_of(is_block: bool, (major, minor): (i64, i64)) -> Option<String> {
     let kind = if is_block { "block" } else { "char" };
     let facts = fs::read_to_string(format!("/sys/dev/{kind}/{major}:{minor}/uevent")).ok()?;
     let mut names = facts

@@ -19,6 +19,7 @@ mod inherited;
 mod lifecycle;
 mod log;
 mod monitor;
+mod mount_checks;
 mod network;
 mod owner;
 mod process;

@@ -11,6 +11,7 @@ use crate::binds::{self, BindError, Source};
 use crate::bundle::Bundle;
 use crate::devices::{self, DeviceError};
 use crate::lifecycle::kind_of;
+use crate::mount_checks::{self, MountCheckError};
 use crate::state::ContainerId;
 use crate::sysctl::{self, SysctlError};
 
@@ -35,6 +36,9 @@ pub(crate) enum TranslateError {
     /// A device that a guest cannot have.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// A mount that must not be made.
+    #[error(transparent)]
+    Mount(#[from] MountCheckError),
     /// A kernel parameter that must not be set.
     #[error(transparent)]
     Sysctl(#[from] SysctlError),
@@ -62,6 +66,7 @@ pub(crate) fn translate(
 ) -> Result<Translated, TranslateError> {
     let mut spec = bundle.spec.clone();
     let mut warnings = Vec::new();
+    mount_checks::check(bundle.spec.mounts().as_deref().unwrap_or_default())?;
     let rootfs = share_name(id, "rootfs");
     if let Some(root) = spec.root_mut() {
         root.set_path(guest_path(&rootfs));
@@ -144,6 +149,14 @@ fn translate_linux(
         return Err(unsupported("linux.seccomp.listenerPath"));
     }
     sysctl::check(linux)?;
+    mount_checks::check_propagation(linux)?;
+    // libcontainer knows the plain names; the root file system is one mount here.
+    let propagation = linux.rootfs_propagation().as_deref().unwrap_or_default();
+    let plain = propagation
+        .strip_prefix('r')
+        .unwrap_or(propagation)
+        .to_owned();
+    linux.set_rootfs_propagation((!plain.is_empty()).then_some(plain));
     linux.set_cgroups_path(Some(Path::new("/").join(id.as_str())));
     linux.set_mount_label(None);
     for namespace in linux.namespaces_mut().iter_mut().flatten() {

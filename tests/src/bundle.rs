@@ -142,6 +142,12 @@ impl Bundle {
         Ok(self)
     }
 
+    /// The field at `pointer` (RFC 6901), if there is one.
+    #[must_use]
+    pub fn get(&self, pointer: &str) -> Option<&Value> {
+        self.config.pointer(pointer)
+    }
+
     /// Replaces `config.json` by any bytes.
     pub fn raw_config(self, bytes: &[u8]) -> Result<Self> {
         fs::write(self.path().join("config.json"), bytes)?;

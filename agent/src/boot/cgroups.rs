@@ -74,6 +74,11 @@ impl Cgroup {
         File::open(self.path.join(file))
     }
 
+    /// Changes one of its files.
+    pub(crate) fn write(&self, file: &str, content: &str) -> io::Result<()> {
+        fs::write(self.path.join(file), content)
+    }
+
     /// Stops every process in it, and returns when they all are.
     pub(crate) fn freeze(&self) -> io::Result<()> {
         fs::write(self.path.join("cgroup.freeze"), "1")?;

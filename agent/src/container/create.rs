@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use libcontainer::container::{ContainerStatus, State};
 use libcontainer::error::LibcontainerError;
+use libcontainer::oci_spec::runtime::LinuxCapabilities;
 use protocol::rpc::{ErrorCode, Join, Reply};
 use protocol::stream::Stdio;
 use serde_json::{Map, Value};
@@ -14,7 +15,7 @@ use super::bpf::Instruction;
 use super::order::{Late, Task};
 use super::{
     Call, Container, Containers, Failure, Lifelines, MAX_CONTAINERS, Phase, bpf, cwd, device_rules,
-    devices, late_mounts, late_sysctls, seccomp,
+    devices, id_maps, late_mounts, late_sysctls, seccomp,
 };
 use crate::boot::cgroups::Cgroup;
 use crate::boot::mounts;
@@ -36,12 +37,25 @@ impl Containers {
         mounts::mount_shares().map_err(|error| Failure::caused(ErrorCode::Internal, &error))?;
         devices::choose(&mut spec)?;
         let rules = device_rules::program(&spec)?;
+        check_mounts(&spec)?;
+        let processes = take_process_limit(&mut spec);
+        let granted = spec.pointer("/process/capabilities").cloned();
+        id_maps::install().map_err(|error| Failure::internal("make the id mappers", &error))?;
         let late = Late {
             mounts: late_mounts::take(&mut spec),
             sysctls: late_sysctls::take(&mut spec)?,
+            capabilities: permit_inheritable(&mut spec)?,
         };
         let made = confine(id, &rules).and_then(|()| self.make(id, &spec, late, stdio));
-        let container = made.inspect_err(|_| discard(id))?;
+        let made = made.and_then(|container| {
+            let limited = processes.map_or(Ok(()), |limit| {
+                container.cgroup.write("pids.max", &limit.to_string())
+            });
+            let limited = limited.map_err(|error| Failure::internal("set pids.max", &error));
+            limited.map(|()| container)
+        });
+        let mut container = made.inspect_err(|_| discard(id))?;
+        container.granted = granted.unwrap_or_default();
         let pid = container.init.pid();
         let container = Arc::new(container);
         claim.fill(Arc::clone(&container));
@@ -62,7 +76,7 @@ impl Containers {
         fs::write(bundle.join("config.json"), spec.to_string()).map_err(write)?;
         let wiring = self.wire(stdio)?;
         cwd::make(spec);
-        let launched = self.launch(id, Task::Create(late), wiring, stdio);
+        let launched = self.launch(id, Task::Create(Box::new(late)), wiring, stdio);
         let init = launched.map_err(|failure| {
             let text = |pointer| spec.pointer(pointer).and_then(Value::as_str);
             let root = Path::new(text("/root/path").unwrap_or("/"));
@@ -76,6 +90,7 @@ impl Containers {
             init: Arc::new(init),
             phase: Mutex::new(Phase::Created),
             execs: Mutex::default(),
+            granted: Value::Null,
         })
     }
 
@@ -125,6 +140,65 @@ fn record_running(id: &str) -> Result<(), LibcontainerError> {
     let mut state = State::load(&directory)?;
     state.status = ContainerStatus::Running;
     Ok(state.save(&directory)?)
+}
+
+/// Takes the limit of processes out of a spec: those that make the container do not count. As in runc, zero is no limit.
+fn take_process_limit(spec: &mut Value) -> Option<i64> {
+    let resources = spec.pointer_mut("/linux/resources")?.as_object_mut()?;
+    let limit = resources.remove("pids")?.get("limit")?.as_i64()?;
+    (limit > 0).then_some(limit)
+}
+
+/// Permits what is inheritable, too: libcontainer permits first, and then only what is permitted can become inheritable.
+/// Gives what the process is to be left with in the end, if that is less.
+fn permit_inheritable(spec: &mut Value) -> Result<Option<LinuxCapabilities>, Failure> {
+    let Some(sets) = spec.pointer_mut("/process/capabilities") else {
+        return Ok(None);
+    };
+    let names = |set: &str| sets[set].as_array().cloned().unwrap_or_default();
+    let mut permitted = names("permitted");
+    let missing = names("inheritable");
+    let missing = missing.into_iter().filter(|name| !permitted.contains(name));
+    let missing: Vec<_> = missing.collect();
+    if missing.is_empty() {
+        return Ok(None);
+    }
+    let granted = serde_json::from_value(sets.clone());
+    let granted = granted.map_err(|error| Failure::caused(ErrorCode::Invalid, &error))?;
+    permitted.extend(missing);
+    sets["permitted"] = permitted.into();
+    Ok(Some(granted))
+}
+
+/// Refuses a file system that the kernel does not have, which libcontainer does not name.
+fn check_mounts(spec: &Value) -> Result<(), Failure> {
+    let known = fs::read_to_string("/proc/filesystems");
+    let known = known.map_err(|error| Failure::internal("list the file systems", &error))?;
+    let mounts = spec.get("mounts").and_then(Value::as_array);
+    for (index, mount) in mounts.into_iter().flatten().enumerate() {
+        let options = mount.get("options").and_then(Value::as_array);
+        let bind = options
+            .into_iter()
+            .flatten()
+            .any(|o| o == "bind" || o == "rbind");
+        let kind = mount.get("type").and_then(Value::as_str).unwrap_or("bind");
+        let source = mount.get("source").and_then(Value::as_str);
+        let source = source.filter(|source| bind && source.starts_with("/dev/"));
+        if let Some(device) = source.filter(|device| !Path::new(device).exists()) {
+            let message = format!("mounts[{index}].source: the guest has no device {device:?}");
+            return Err(Failure::new(ErrorCode::Invalid, message));
+        }
+        let known = || {
+            known
+                .lines()
+                .any(|line| line.rsplit('\t').next() == Some(kind))
+        };
+        if !(bind || matches!(kind, "bind" | "cgroup") || known()) {
+            let message = format!("mounts[{index}].type: the guest has no file system {kind:?}");
+            return Err(Failure::new(ErrorCode::Invalid, message));
+        }
+    }
+    Ok(())
 }
 
 /// Makes the container's cgroup, whose processes may use the devices that the rules allow.

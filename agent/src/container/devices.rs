@@ -39,33 +39,16 @@ pub(super) fn choose(spec: &mut Value) -> Result<(), Failure> {
         .map(std::mem::take)
         .unwrap_or_default();
     if wanted.len() > MAX_NODES {
-        let message = format!("linux.devices has more than {MAX_NODES} devices");
-        return Err(Failure::new(ErrorCode::Invalid, message));
+        return Err(invalid("", &format!("has more than {MAX_NODES} devices")));
     }
     let mut kept = Vec::new();
     let mut missing = 0;
-    for (index, mut device) in wanted.into_iter().enumerate() {
-        let name = device
-            .as_object_mut()
-            .and_then(|device| device.remove(DEVICE_NAME));
-        let Some(name) = name.as_ref().and_then(Value::as_str) else {
-            kept.push(device);
-            continue;
-        };
-        if OWN.contains(&name) {
-            continue;
-        }
-        match numbers(&Path::new(NODES).join(name)) {
-            Some(ours) => {
-                renumber(spec, &device, ours);
-                set(&mut device, ours);
-                kept.push(device);
-            }
-            None if privileged => missing += 1,
-            None => {
-                let message = format!("linux.devices[{index}]: the guest has no device {name:?}");
-                return Err(Failure::new(ErrorCode::Invalid, message));
-            }
+    for (index, device) in wanted.into_iter().enumerate() {
+        match translate(spec, device) {
+            Ok(Some(device)) => kept.push(device),
+            Ok(None) => {}
+            Err(_) if privileged => missing += 1,
+            Err(problem) => return Err(invalid(&format!("[{index}]"), &problem)),
         }
     }
     if missing > 0 {
@@ -78,6 +61,37 @@ pub(super) fn choose(spec: &mut Value) -> Result<(), Failure> {
     }
     spec["linux"]["devices"] = kept.into();
     Ok(())
+}
+
+fn invalid(place: &str, problem: &str) -> Failure {
+    let message = format!("linux.devices{place} {problem}");
+    Failure::new(ErrorCode::Invalid, message)
+}
+
+/// The device as it is in this guest; `None` if every container has its own of it. An error if it cannot be had.
+fn translate(spec: &mut Value, mut device: Value) -> Result<Option<Value>, String> {
+    let path = device["path"].as_str().unwrap_or_default();
+    if !path.starts_with("/dev/") {
+        return Err(format!("has the path {path:?}, which is not below /dev"));
+    }
+    if device["type"] == "b" {
+        return Err(format!(
+            "is the block device {path:?}, which the guest has not"
+        ));
+    }
+    let fields = device.as_object_mut();
+    let name = fields.and_then(|device| device.remove(DEVICE_NAME));
+    let Some(name) = name.as_ref().and_then(Value::as_str) else {
+        return Ok(Some(device));
+    };
+    if OWN.contains(&name) {
+        return Ok(None);
+    }
+    let ours = numbers(&Path::new(NODES).join(name));
+    let ours = ours.ok_or_else(|| format!("is {name:?}, which the guest has not"))?;
+    renumber(spec, &device, ours);
+    set(&mut device, ours);
+    Ok(Some(device))
 }
 
 /// Numbers of a character device.

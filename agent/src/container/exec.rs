@@ -56,7 +56,7 @@ impl Containers {
         };
         if fields.get("capabilities").is_none_or(Value::is_null) {
             // As in runc, it has what the container's first process has.
-            fields.insert("capabilities".to_owned(), capabilities(&container.id)?);
+            fields.insert("capabilities".to_owned(), container.granted.clone());
         }
         super::create::set_up_process(fields, stdio);
         let file = format!("process-{}.json", NEXT.fetch_add(1, Ordering::Relaxed));
@@ -72,16 +72,6 @@ impl Containers {
             cwd::explain(failure, &root, process.get("cwd").and_then(Value::as_str))
         })
     }
-}
-
-/// Those that the container's first process was granted.
-fn capabilities(id: &str) -> Result<Value, Failure> {
-    let read = |error: &dyn std::error::Error| Failure::internal("read the spec", error);
-    let config = super::bundle(id).join("config.json");
-    let config = fs::read(config).map_err(|error| read(&error))?;
-    let mut config: Value = serde_json::from_slice(&config).map_err(|error| read(&error))?;
-    let granted = config.pointer_mut("/process/capabilities");
-    Ok(granted.map(Value::take).unwrap_or_default())
 }
 
 /// Refuses a name in use, and drops ended processes when there are too many.

@@ -14,7 +14,9 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use libcontainer::oci_spec::runtime::{Process, Spec};
+use libcontainer::capabilities::drop_privileges;
+use libcontainer::oci_spec::runtime::{LinuxCapabilities, Process, Spec};
+use libcontainer::syscall::linux::LinuxSyscall;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorValidationError};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use protocol::frame;
@@ -34,6 +36,8 @@ pub(super) struct Runner {
     pub(super) report: Arc<UnixStream>,
     /// Size to give the terminal before the program can ask.
     pub(super) size: Option<WindowSize>,
+    /// What the process is left with, if libcontainer has granted more.
+    pub(super) capabilities: Option<Arc<LinuxCapabilities>>,
     /// What libcontainer leaves out for a further process.
     pub(super) filter: Option<Arc<LateFilter>>,
 }
@@ -54,6 +58,12 @@ impl Runner {
         if let Some(size) = self.size {
             // A terminal without a size is still a terminal.
             rustix::termios::tcsetwinsize(rustix::stdio::stdin(), window(size)).ok();
+        }
+        if let Some(capabilities) = &self.capabilities {
+            drop_privileges(capabilities, &LinuxSyscall).map_err(|error| Unusable {
+                code: ErrorCode::Internal,
+                message: format!("cannot drop capabilities: {error}"),
+            })?;
         }
         if let Some(filter) = &self.filter {
             filter.apply().map_err(|error| Unusable {

@@ -82,6 +82,10 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
     let runner = Runner {
         report: Arc::clone(report),
         size: order.size,
+        capabilities: match &order.task {
+            Task::Create(late) => late.capabilities.clone().map(Arc::new),
+            Task::Exec(_) => None,
+        },
         filter: filter.map(Arc::new),
     };
     let [stdin, stdout, stderr] = stdio;
@@ -134,12 +138,14 @@ fn finish(pid: i32, late: &Late) -> Result<(), Failure> {
         let open = |path: &str| openat(CWD, path, flags, Mode::empty());
         let descriptors = open("/proc/self/fd").map_err(|error| internal(&error))?;
         let root = open(&format!("/proc/{pid}/root")).map_err(|error| internal(&error))?;
+        let sources = late_mounts::open_sources(&late.mounts)
+            .map_err(|error| Failure::caused(ErrorCode::Invalid, &error))?;
         enter(pid, "mnt").map_err(|error| internal(&error))?;
         // Without a mount namespace of its own, a container has at least a root.
         fchdir(root)
             .and_then(|()| chroot("."))
             .map_err(|error| internal(&error))?;
-        late_mounts::finish(&late.mounts, &descriptors)
+        late_mounts::finish(&late.mounts, &sources, &descriptors)
             .map_err(|error| Failure::caused(ErrorCode::Invalid, &error))?;
     }
     Ok(())
@@ -189,5 +195,10 @@ fn explain(error: &LibcontainerError) -> Failure {
         | LibcontainerError::OtherSerialization(_) => ErrorCode::Invalid,
         _ => ErrorCode::Internal,
     };
-    Failure::caused(code, error)
+    let mut failure = Failure::caused(code, error);
+    // The agent removes what is left itself: what libcontainer could not remove is no news.
+    if let Some(end) = failure.message.find(". error during cleanup") {
+        failure.message.truncate(end);
+    }
+    failure
 }

@@ -1,5 +1,5 @@
 //! What libcontainer leaves out of a container's mounts, and the helper adds once the container exists: contents that
-//! a tmpfs takes over from below (`tmpcopyup`), synchronous file systems, and propagation.
+//! a tmpfs takes over from below (`tmpcopyup`), and propagation.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::mount::{
-    FsPickFlags, MountFlags, MountPropagationFlags, OpenTreeFlags, fsconfig_reconfigure,
-    fsconfig_set_flag, fspick, mount_change, mount_remount, open_tree,
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, mount_remount,
+    move_mount, open_tree,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -19,12 +19,12 @@ use super::copy;
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LateMount {
     destination: PathBuf,
+    /// Mount this directory of the guest there: its devices, among which libcontainer could not make others.
+    source: Option<PathBuf>,
     /// Copy what the mount hides into it.
     copy_up: bool,
     /// Make it read-only after that.
     read_only: bool,
-    /// `sync`, `dirsync`: options of the file system, not of the mount.
-    flags: Vec<String>,
     /// `rshared`, `slave`, ...
     propagation: Option<String>,
 }
@@ -69,8 +69,36 @@ pub(super) fn take(spec: &mut Value) -> Vec<LateMount> {
     let root = PathBuf::from(root.unwrap_or("/"));
     let mounts = spec.get_mut("mounts").and_then(Value::as_array_mut);
     let mut late = Vec::new();
+    if let Some(mounts) = mounts {
+        late.extend(take_devices(mounts));
+        take_each(mounts, &root, &mut late);
+    }
+    late
+}
+
+/// Binds of the guest's `/dev` to the container's.
+fn take_devices(mounts: &mut Vec<Value>) -> Vec<LateMount> {
+    let mut late = Vec::new();
+    mounts.retain(|mount| {
+        let is = |field: &str| mount.get(field).and_then(Value::as_str) == Some("/dev");
+        let taken = is("source") && is("destination");
+        if taken {
+            let options = mount.get("options").and_then(Value::as_array);
+            late.push(LateMount {
+                destination: "/dev".into(),
+                source: Some("/dev".into()),
+                read_only: options.into_iter().flatten().any(|option| option == "ro"),
+                ..LateMount::default()
+            });
+        }
+        !taken
+    });
+    late
+}
+
+fn take_each(mounts: &mut [Value], root: &Path, late: &mut Vec<LateMount>) {
     let mut before: Vec<PathBuf> = Vec::new();
-    for mount in mounts.into_iter().flatten() {
+    for mount in mounts {
         let text = |field| mount.get(field).and_then(Value::as_str).map(str::to_owned);
         let kind = text("type").unwrap_or_default();
         let destination = Path::new("/").join(text("destination").unwrap_or_default());
@@ -79,12 +107,11 @@ pub(super) fn take(spec: &mut Value) -> Vec<LateMount> {
         }
         let left = take_options(mount, kind == "tmpfs", &destination);
         if kind == "tmpfs" && !before.iter().any(|other| covers(other, &destination)) {
-            keep_mode(mount, &root, &destination);
+            keep_mode(mount, root, &destination);
         }
         late.extend(left);
         before.push(destination);
     }
-    late
 }
 
 fn covers(mount: &Path, path: &Path) -> bool {
@@ -101,20 +128,25 @@ fn take_options(mount: &mut Value, is_tmpfs: bool, destination: &Path) -> Option
         ..LateMount::default()
     };
     late.read_only = late.copy_up && has("ro");
+    if !is_bind {
+        // Of the file system, not of the mount: libcontainer leaves to the kernel what it does not know, as this form.
+        for option in options
+            .iter_mut()
+            .filter(|option| *option == "sync" || *option == "dirsync")
+        {
+            *option = json!(format!("{}=", option.as_str().unwrap_or_default()));
+        }
+    }
     options.retain(|option| match option.as_str() {
         Some("tmpcopyup") => !is_tmpfs,
         Some("ro") => !late.read_only,
-        Some(flag @ ("sync" | "dirsync")) if !is_bind => {
-            late.flags.push(flag.to_owned());
-            false
-        }
         Some(option) if propagation(option).is_some() => {
             late.propagation = Some(option.to_owned());
             false
         }
         _ => true,
     });
-    let nothing = !late.copy_up && late.flags.is_empty() && late.propagation.is_none();
+    let nothing = !late.copy_up && late.propagation.is_none();
     (!nothing).then_some(late)
 }
 
@@ -157,28 +189,53 @@ fn propagation(option: &str) -> Option<MountPropagationFlags> {
     Some(kind | recursive)
 }
 
+/// What the guest's mount namespace has for each: to be opened there.
+pub(super) fn open_sources(late: &[LateMount]) -> Result<Vec<Option<OwnedFd>>, LateMountError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let open = |path: &PathBuf| {
+        open_tree(CWD, path, flags).map_err(|source| LateMountError::Open {
+            path: path.clone(),
+            source,
+        })
+    };
+    let opened = late
+        .iter()
+        .map(|mount| mount.source.as_ref().map(open).transpose());
+    opened.collect()
+}
+
 /// Does it, in the mount namespace of the container. `descriptors` is the directory `/proc/self/fd`, opened before.
-pub(super) fn finish(late: &[LateMount], descriptors: &OwnedFd) -> Result<(), LateMountError> {
-    late.iter().try_for_each(|mount| mount.finish(descriptors))
+pub(super) fn finish(
+    late: &[LateMount],
+    sources: &[Option<OwnedFd>],
+    descriptors: &OwnedFd,
+) -> Result<(), LateMountError> {
+    let mut both = late.iter().zip(sources);
+    both.try_for_each(|(mount, source)| mount.finish(source.as_ref(), descriptors))
 }
 
 impl LateMount {
-    fn finish(&self, descriptors: &OwnedFd) -> Result<(), LateMountError> {
-        let target = open_root(Path::new("/")).and_then(|root| open(root, &self.destination));
-        let target = target.map_err(|source| LateMountError::Open {
-            path: self.destination.clone(),
-            source,
-        })?;
+    fn finish(
+        &self,
+        source: Option<&OwnedFd>,
+        descriptors: &OwnedFd,
+    ) -> Result<(), LateMountError> {
+        let mut target = self.open()?;
+        if let Some(tree) = source {
+            let flags =
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+            let outcome = move_mount(tree, "", &target, "", flags);
+            outcome.map_err(|source| self.failed("bind", source))?;
+            target = self.open()?;
+        }
         if self.copy_up {
             self.copy_up(&target)?;
         }
         if self.read_only {
             let outcome = make_read_only(&target, descriptors);
             outcome.map_err(|source| self.failed("ro", source))?;
-        }
-        for flag in &self.flags {
-            let outcome = reconfigure(&target, flag);
-            outcome.map_err(|source| self.failed(flag, source))?;
         }
         if let Some(option) = &self.propagation
             && let Some(flags) = propagation(option)
@@ -188,6 +245,14 @@ impl LateMount {
             outcome.map_err(|source| self.failed(option, source))?;
         }
         Ok(())
+    }
+
+    fn open(&self) -> Result<OwnedFd, LateMountError> {
+        let target = open_root(Path::new("/")).and_then(|root| open(root, &self.destination));
+        target.map_err(|source| LateMountError::Open {
+            path: self.destination.clone(),
+            source,
+        })
     }
 
     fn failed(&self, option: &str, source: Errno) -> LateMountError {
@@ -237,13 +302,6 @@ fn make_read_only(target: &OwnedFd, descriptors: &OwnedFd) -> Result<(), Errno> 
     mount_remount(target.as_raw_fd().to_string(), flags, "")
 }
 
-fn reconfigure(target: &OwnedFd, flag: &str) -> Result<(), Errno> {
-    let flags = FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC;
-    let picked = fspick(target, "", flags)?;
-    fsconfig_set_flag(picked.as_fd(), flag)?;
-    fsconfig_reconfigure(picked.as_fd())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,11 +317,10 @@ mod tests {
         let late = take(&mut spec);
         assert_eq!(spec["mounts"][0]["source"], "proc");
         assert_eq!(spec["mounts"][1]["options"], json!(["rbind", "rw"]));
-        assert_eq!(spec["mounts"][2]["options"], json!(["mode=700"]));
+        assert_eq!(spec["mounts"][2]["options"], json!(["sync=", "mode=700"]));
         assert_eq!(late.len(), 2);
         assert_eq!(late[0].propagation.as_deref(), Some("rslave"));
         assert!(late[1].copy_up && late[1].read_only);
-        assert_eq!(late[1].flags, ["sync"]);
     }
 
     #[test]
@@ -275,6 +332,16 @@ mod tests {
         assert!(take(&mut spec).is_empty());
         assert_eq!(spec["mounts"][0]["options"], json!(["mode=1777"]));
         assert_eq!(spec["mounts"][1]["options"], json!([]));
+    }
+
+    #[test]
+    fn the_guests_devices_come_last() {
+        let dev =
+            json!({"destination": "/dev", "type": "bind", "source": "/dev", "options": ["ro"]});
+        let mut spec = json!({"mounts": [dev]});
+        let late = take(&mut spec);
+        assert_eq!(spec["mounts"], json!([]));
+        assert!(late[0].source.is_some() && late[0].read_only);
     }
 
     #[test]

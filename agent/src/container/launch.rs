@@ -26,6 +26,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::Signal;
 
 use super::helper::HELPER_NAME;
+use super::id_maps;
 use super::order::{Order, Outcome, Task};
 use super::process::Process;
 use super::{Containers, Failure};
@@ -237,6 +238,8 @@ fn run_helper(order: &Order, stdio: [OwnedFd; 3], spawned: impl FnOnce()) -> io:
     let child = Command::new("/proc/self/exe")
         .arg0(HELPER_NAME)
         .env_clear()
+        // Where libcontainer finds the programs that it runs.
+        .env("PATH", id_maps::DIRECTORY)
         .stdin(ChildStdio::from(OwnedFd::from(helpers)))
         .spawn()?;
     // The reaper waits for it.

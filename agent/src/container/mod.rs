@@ -22,6 +22,7 @@ mod devices;
 mod exec;
 mod executor;
 pub(crate) mod helper;
+pub(crate) mod id_maps;
 mod join;
 mod late_mounts;
 mod late_sysctls;
@@ -48,6 +49,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use protocol::rpc::{ErrorCode, Reply};
+use serde_json::Value;
 
 pub(crate) use self::lifelines::Lifelines;
 use self::process::Process;
@@ -139,6 +141,8 @@ struct Container {
     init: Arc<Process>,
     phase: Mutex<Phase>,
     execs: Mutex<HashMap<String, Arc<Process>>>,
+    /// Capabilities of its first process.
+    granted: Value,
 }
 
 impl Container {

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use libcontainer::oci_spec::runtime::LinuxCapabilities;
 use protocol::rpc::ErrorCode;
 use protocol::stream::WindowSize;
 use serde::{Deserialize, Serialize};
@@ -29,7 +30,7 @@ pub(super) struct Order {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Task {
     /// The container and its first process.
-    Create(Late),
+    Create(Box<Late>),
     /// A further process, described by an OCI `process` object in a file.
     Exec(PathBuf),
 }
@@ -39,6 +40,8 @@ pub(super) enum Task {
 pub(super) struct Late {
     pub(super) mounts: Vec<LateMount>,
     pub(super) sysctls: Sysctls,
+    /// What the process may keep, if that is less than libcontainer needs to grant it.
+    pub(super) capabilities: Option<LinuxCapabilities>,
 }
 
 /// How it went.
