@@ -1,10 +1,10 @@
 //! What libcontainer leaves out of a container's mounts, and the helper adds once the container exists: contents that
 //! a tmpfs takes over from below (`tmpcopyup`), and propagation.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount_change, mount_remount,
@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::copy;
+use super::links::{dangling, open, open_root};
 
 /// What is left to do for one mount.
 #[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -99,14 +100,20 @@ fn take_devices(mounts: &mut Vec<Value>) -> Vec<LateMount> {
 fn take_each(mounts: &mut [Value], root: &Path, late: &mut Vec<LateMount>) {
     let mut before: Vec<PathBuf> = Vec::new();
     for mount in mounts {
-        let text = |field| mount.get(field).and_then(Value::as_str).map(str::to_owned);
-        let kind = text("type").unwrap_or_default();
-        let destination = Path::new("/").join(text("destination").unwrap_or_default());
-        if text("source").is_none_or(|source| source.is_empty()) && !kind.is_empty() {
+        let text =
+            |mount: &Value, field| mount.get(field).and_then(Value::as_str).map(str::to_owned);
+        let kind = text(mount, "type").unwrap_or_default();
+        let mut destination = Path::new("/").join(text(mount, "destination").unwrap_or_default());
+        let covered = before.iter().any(|other| covers(other, &destination));
+        if !covered && let Some(target) = dangling(root, &destination) {
+            mount["destination"] = json!(target);
+            destination = target;
+        }
+        if text(mount, "source").is_none_or(|source| source.is_empty()) && !kind.is_empty() {
             mount["source"] = json!(kind);
         }
         let left = take_options(mount, kind == "tmpfs", &destination);
-        if kind == "tmpfs" && !before.iter().any(|other| covers(other, &destination)) {
+        if kind == "tmpfs" && !covered {
             keep_mode(mount, root, &destination);
         }
         late.extend(left);
@@ -279,16 +286,6 @@ impl LateMount {
             source,
         })
     }
-}
-
-fn open_root(root: &Path) -> Result<OwnedFd, Errno> {
-    rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Without following a link out of `root`.
-fn open(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
 }
 
 fn make_read_only(target: &OwnedFd, descriptors: &OwnedFd) -> Result<(), Errno> {

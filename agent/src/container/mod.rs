@@ -28,6 +28,7 @@ mod late_mounts;
 mod late_sysctls;
 mod launch;
 mod lifelines;
+mod links;
 mod oom;
 mod order;
 mod pause;
