@@ -33,10 +33,8 @@ const PROGRAMS: [(&str, &str); 3] = [
 ];
 /// The guest's programs are static; naming the target keeps its flags away from build scripts and from everything else.
 const STATIC_TARGET: &str = "x86_64-unknown-linux-gnu";
-/// Static, at a fixed address (no relocations to apply, nor to carry), and no tables for unwinding where the compiler can leave them
-/// out.
-const STATIC_FLAGS: &str =
-    "-C target-feature=+crt-static -C relocation-model=static -C force-unwind-tables=no";
+/// Static, at a fixed address: no relocations to apply, nor to carry.
+const STATIC_FLAGS: &str = "-C target-feature=+crt-static -C relocation-model=static";
 /// What the linker leaves out of the guest's programs.
 const STATIC_SCRIPT: &str = "tools/xtask/src/static.ld";
 /// The profile of the guest's programs, and the directory of what is built by it.
