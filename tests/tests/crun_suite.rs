@@ -26,6 +26,8 @@ const EXCEPTIONS: &[&str] = &[
     "devices/mknod-device",
     "exec/exec-root-netns-with-userns",
     "mounts/mount-ro-cgroup",
+    "pid/pid",
+    "resources/resources-unified-exec-cgroup",
 ];
 
 /// One case of each kind, all quick.
