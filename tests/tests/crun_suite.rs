@@ -26,6 +26,7 @@ const EXCEPTIONS: &[&str] = &[
     "devices/mknod-device",
     "exec/exec-root-netns-with-userns",
     "mounts/mount-ro-cgroup",
+    "mounts/mount-symlink-not-existing",
     "pid/pid",
     "resources/resources-unified-exec-cgroup",
 ];
