@@ -1,0 +1,36 @@
+//! Pods as Podman makes them.
+
+use anyhow::{Result, ensure};
+use tests::engine::{Engine, Kind};
+
+/// Ends with how many machines run.
+const POD: &str = r#"
+podman="podman --runtime $RUNTIME"
+$podman pod create --name pod --network none --infra-image box --infra-command 'sleep 1000' >/dev/null
+$podman run -d --pod pod --name one box sh -c 'while :; do echo from one | nc -l -p 4000; done' >/dev/null
+$podman run -d --pod pod --name two box sleep 1000 >/dev/null
+$podman run --rm --pod pod box sh -c 'nc 127.0.0.1 4000 </dev/null; hostname'
+pgrep -c husk-vmm
+$podman kill one
+$podman wait one
+$podman exec two echo two goes on
+$podman pod stop -t 0 pod >/dev/null 2>&1
+pgrep -c husk-vmm
+$podman pod start pod >/dev/null
+$podman exec two echo two is back
+$podman pod kill pod >/dev/null
+$podman pod rm -f pod >/dev/null
+husk list -q
+pgrep -c husk-vmm
+"#;
+
+const POD_SAYS: &str = "from one\npod\n1\none\n137\ntwo goes on\n0\ntwo is back\n0";
+
+#[test]
+fn podman_makes_a_pod_of_three_containers_that_share_localhost() -> Result<()> {
+    let engine = Engine::start(Kind::Podman)?;
+    let out = engine.run("/usr/local/bin/husk", POD)?;
+    engine.clear()?;
+    ensure!(out.stdout.trim_end() == POD_SAYS, "{}", out.stdout);
+    Ok(())
+}
