@@ -141,7 +141,8 @@ impl ContainerDir {
             }
             outcome => outcome.map_err(failed("make", &path))?,
         }
-        Self::lock(root, id)
+        // What cannot be locked is given back; a directory with something in it is somebody's by now, and stays.
+        Self::lock(root, id).inspect_err(|_| drop(fs::remove_dir(&path)))
     }
 
     /// Waits for the lock of a container that exists.
