@@ -88,13 +88,18 @@ pub(crate) fn share(mount: &Mount, name: String, source: PathBuf) -> ShareConfig
         name,
         source,
         read_only: is_read_only(mount),
-        recursive: options(mount).any(|option| option == "rbind"),
+        recursive: is_recursive(mount),
     }
 }
 
 /// Whether a bind mount forbids writing.
 pub(crate) fn is_read_only(mount: &Mount) -> bool {
     options(mount).any(|option| option == "ro" || option == "rro")
+}
+
+/// Whether a bind mount brings what is mounted below its source, too.
+pub(crate) fn is_recursive(mount: &Mount) -> bool {
+    options(mount).any(|option| option == "rbind")
 }
 
 /// Whether a mount brings something of the host.

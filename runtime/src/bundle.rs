@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxNamespace, Process, Spec};
 use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -123,6 +123,13 @@ impl Bundle {
             unknown,
         })
     }
+}
+
+/// `linux.namespaces`; none where the spec has no such list.
+pub(crate) fn namespaces(spec: &Spec) -> &[LinuxNamespace] {
+    let linux = spec.linux().as_ref();
+    let list = linux.and_then(|linux| linux.namespaces().as_deref());
+    list.unwrap_or_default()
 }
 
 /// Reads the OCI process object in a file of its own.

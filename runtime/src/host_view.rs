@@ -28,7 +28,7 @@ use rustix::mount::{
 use rustix::process::{chroot, fchdir, pivot_root};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
-use crate::binds::{BindError, Source, is_bind, is_read_only, options, source};
+use crate::binds::{BindError, Source, is_bind, is_read_only, is_recursive, source};
 use crate::bundle::Bundle;
 
 /// The tmpfs that stands for a mount of the guest: room for mount points, and no more.
@@ -155,8 +155,7 @@ impl Tree {
     }
 
     fn add_bind(&mut self, mount: &Mount, source: &Path) -> rustix::io::Result<()> {
-        let recursive = options(mount).any(|option| option == "rbind");
-        let copied = copy(source, recursive)?;
+        let copied = copy(source, is_recursive(mount))?;
         let directory = is_directory(&copied)?;
         let point = self.point(mount.destination(), directory)?;
         place(&copied, point.as_fd(), Path::new(""))?;

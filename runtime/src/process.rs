@@ -11,6 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
+/// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
+pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
+
 /// Names one process for as long as the machine is up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ProcessRef {
@@ -61,6 +64,12 @@ impl Held {
     pub(crate) fn wait(&self, limit: Duration) -> bool {
         wait_readable(self.pidfd.as_fd(), limit)
     }
+
+    /// Kills it, and waits for [`END_LIMIT`] until it is gone.
+    pub(crate) fn end(&self) {
+        self.signal(Signal::KILL);
+        self.wait(END_LIMIT);
+    }
 }
 
 impl From<Held> for OwnedFd {
@@ -75,6 +84,12 @@ impl AsFd for Held {
     }
 }
 
+/// All process ids that there are now.
+pub(crate) fn pids() -> impl Iterator<Item = i32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
 /// Processes that have `path` as one of their arguments.
 pub(crate) fn find_by_argument(path: &Path) -> Vec<Held> {
     let has_argument = |pid: i32| {
@@ -83,9 +98,7 @@ pub(crate) fn find_by_argument(path: &Path) -> Vec<Held> {
             .split(|byte| *byte == 0)
             .any(|argument| argument == path.as_os_str().as_bytes())
     };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let found = pids.filter(|pid| has_argument(*pid));
+    let found = pids().filter(|pid| has_argument(*pid));
     let refs = found.filter_map(|pid| ProcessRef::of(pid).ok().filter(|_| has_argument(pid)));
     refs.filter_map(ProcessRef::hold).collect()
 }

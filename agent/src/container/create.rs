@@ -21,6 +21,15 @@ use crate::boot::cgroups::Cgroup;
 use crate::boot::mounts;
 use crate::locked;
 
+/// The sets of `process.capabilities`.
+const CAPABILITY_SETS: [&str; 5] = [
+    "bounding",
+    "effective",
+    "inheritable",
+    "permitted",
+    "ambient",
+];
+
 impl Containers {
     pub(crate) fn create(
         &self,
@@ -239,13 +248,7 @@ pub(super) fn set_up_process(process: &mut Map<String, Value>, stdio: &Stdio) {
         *sets = Value::Object(Map::new());
     }
     if let Some(sets) = sets.as_object_mut() {
-        for set in [
-            "bounding",
-            "effective",
-            "inheritable",
-            "permitted",
-            "ambient",
-        ] {
+        for set in CAPABILITY_SETS {
             let names = sets.entry(set).or_insert_with(|| Value::Array(Vec::new()));
             if names.is_null() {
                 *names = Value::Array(Vec::new());
@@ -293,13 +296,7 @@ mod tests {
             guest_spec(spec, "a", &PIPES).unwrap()["process"]["capabilities"].take()
         };
         let mut none = json!({});
-        for set in [
-            "bounding",
-            "effective",
-            "inheritable",
-            "permitted",
-            "ambient",
-        ] {
+        for set in CAPABILITY_SETS {
             none[set] = json!([]);
         }
         assert_eq!(capabilities(json!({})), none);

@@ -1,12 +1,11 @@
 //! What a container has outside its own processes: its part of the sandbox, and its directory.
 
 use protocol::rpc::{ErrorCode, Request};
-use rustix::process::Signal;
 
 use super::LifecycleError;
 use crate::agent_client::{AgentClient, AgentError};
 use crate::process::{Held, ProcessRef, find_by_argument};
-use crate::sandbox::{CONFIG, END_LIMIT, Install, SOCKET, SandboxError, ShareList};
+use crate::sandbox::{CONFIG, Install, SOCKET, SandboxError, ShareList};
 use crate::state::{ContainerDir, Record, SandboxDir};
 
 /// Removes a container whose monitor is gone, and with the last one of a sandbox the sandbox. `record` is missing if it is damaged.
@@ -18,7 +17,7 @@ pub(super) fn clear(dir: ContainerDir, record: Option<&Record>) -> Result<(), Li
             && !is_missing(&error)
         {
             // A guest that does not let go of a container must not keep it: the machine is what can be killed.
-            kill_and_wait(&held);
+            held.end();
         }
         detach(&dir, machine)?;
     }
@@ -47,7 +46,7 @@ fn remove_sandbox(dir: &ContainerDir, record: Option<&Record>) -> Result<bool, L
     // Also finds the machine that a damaged or missing record does not name.
     let named = record.and_then(|record| record.vmm?.hold());
     let found = find_by_argument(&sandbox.file(CONFIG));
-    named.iter().chain(&found).for_each(kill_and_wait);
+    named.iter().chain(&found).for_each(Held::end);
     sandbox.remove(last)?;
     Ok(true)
 }
@@ -74,10 +73,4 @@ fn detach(dir: &ContainerDir, machine: Option<ProcessRef>) -> Result<(), Lifecyc
         Err(SandboxError::Ended) => Ok(()),
         outcome => Ok(outcome?),
     }
-}
-
-/// Kills a process and waits until it is gone.
-pub(super) fn kill_and_wait(held: &Held) {
-    held.signal(Signal::KILL);
-    held.wait(END_LIMIT);
 }

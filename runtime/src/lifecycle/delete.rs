@@ -3,11 +3,10 @@
 use rustix::process::getpid;
 
 use super::LifecycleError;
-use super::clear::{clear, kill_and_wait};
+use super::clear::clear;
 use crate::hooks;
 use crate::log::Log;
-use crate::process::ProcessRef;
-use crate::sandbox::END_LIMIT;
+use crate::process::{END_LIMIT, ProcessRef};
 use crate::state::{ContainerDir, ContainerId, Record, Root, StateError, Status, View};
 
 /// Whether a container may be deleted that has not stopped.
@@ -94,7 +93,7 @@ fn let_end(record: &Record) {
 fn kill_monitor(record: &Record) {
     let monitor = Some(record.monitor).filter(is_other);
     if let Some(held) = monitor.and_then(ProcessRef::hold) {
-        kill_and_wait(&held);
+        held.end();
     }
 }
 

@@ -11,6 +11,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType, Spec};
 use protocol::rpc::{Join, NamespaceKind};
 
 use crate::annotations::{AnnotationError, Annotations, Membership};
+use crate::bundle::namespaces;
 use crate::network::Namespace;
 use crate::process::ProcessRef;
 use crate::state::{HostNamespace, Record, Root, SandboxDir};
@@ -93,11 +94,8 @@ struct Neighbour {
 /// The sandbox to join, if there is one.
 pub(crate) fn find(root: &Root, spec: &Spec) -> Result<Option<Home>, NeighbourError> {
     let membership = Annotations::of(spec.annotations().as_ref()).membership()?;
-    let linux = spec.linux().as_ref();
-    let namespaces: Vec<_> = linux
-        .and_then(|linux| linux.namespaces().as_ref())
-        .into_iter()
-        .flatten()
+    let namespaces: Vec<_> = namespaces(spec)
+        .iter()
         .enumerate()
         .filter_map(|(index, namespace)| Some((index, namespace, namespace.path().as_deref()?)))
         .collect();
@@ -144,8 +142,6 @@ pub(crate) fn find(root: &Root, spec: &Spec) -> Result<Option<Home>, NeighbourEr
 
 /// The namespaces of the host that a container was given by path, and that stand for its own from then on.
 pub(crate) fn given(spec: &Spec) -> Vec<HostNamespace> {
-    let linux = spec.linux().as_ref();
-    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
     let identity = |namespace: &LinuxNamespace| {
         let kind = kind_of(namespace.typ())?;
         let given = HostNamespace::of(kind, namespace.path().as_deref()?).ok()?;
@@ -154,11 +150,7 @@ pub(crate) fn given(spec: &Spec) -> Vec<HostNamespace> {
         let own = HostNamespace::of(kind, &own).ok()?;
         (given != own && kind != NamespaceKind::Network).then_some(given)
     };
-    namespaces
-        .into_iter()
-        .flatten()
-        .filter_map(identity)
-        .collect()
+    namespaces(spec).iter().filter_map(identity).collect()
 }
 
 impl Neighbour {

@@ -21,6 +21,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use serde::{Deserialize, Serialize};
 
 use super::NetworkError;
+use crate::bundle::namespaces;
+use crate::process::pids;
 
 /// The network namespace of the thread that reads it.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -102,9 +104,7 @@ impl Wanted {
 
     /// The place in `linux.namespaces` and the path, if it has one.
     fn entry(spec: &Spec) -> Result<(usize, Option<&Path>), NetworkError> {
-        let linux = spec.linux().as_ref();
-        let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-        let mut all = namespaces.into_iter().flatten().enumerate();
+        let mut all = namespaces(spec).iter().enumerate();
         let found = all.find(|(_, one)| one.typ() == LinuxNamespaceType::Network);
         let Some((index, namespace)) = found else {
             let field = "linux.namespaces".to_owned();
@@ -190,10 +190,8 @@ fn move_to(namespace: &impl AsFd) -> io::Result<()> {
 
 /// A process in the namespace.
 fn process_in(id: NamespaceId) -> Option<i32> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let mut pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     // One that has just ended, or that is out of reach, is no reason to stop looking.
-    pids.find(|pid: &i32| {
+    pids().find(|pid| {
         NamespaceId::of(Path::new(&format!("/proc/{pid}/ns/net"))).is_ok_and(|other| other == id)
     })
 }

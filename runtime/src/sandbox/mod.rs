@@ -15,7 +15,6 @@ use protocol::READY_PORT;
 use protocol::rpc::Request;
 use protocol::sandbox::SandboxConfig;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::Signal;
 
 pub(crate) use launch::Vmm;
 pub(crate) use plan::{Install, limit_of, plan};
@@ -41,9 +40,6 @@ const BOOT_LIMIT: Duration = Duration::from_secs(120);
 
 /// Longest time that a guest gets to write back what it has in memory before its machine is killed.
 const WRITE_BACK_LIMIT: Duration = Duration::from_secs(5);
-
-/// How long a monitor gets to end by itself after its container has, and a killed process to be gone.
-pub(crate) const END_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time that a guest gets to take a container out of a machine that others stay in.
 const LEAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -264,10 +260,7 @@ impl Drop for Sandbox {
             Machine::Started(vmm) if !last => vmm.leave(),
             // Dropped next, which ends it.
             Machine::Started(_) => {}
-            Machine::Joined(held) if last => {
-                held.signal(Signal::KILL);
-                held.wait(END_LIMIT);
-            }
+            Machine::Joined(held) if last => held.end(),
             Machine::Joined(_) => {}
         }
     }
