@@ -1,33 +1,43 @@
-//! The end-to-end tests: compiled here, run where husk can run, all in one boot of L1.
+//! The end-to-end tests: compiled here, run where husk can run; in the testbed each program in an L1 of its own, so that one
+//! that takes L1 down takes no other with it.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde_json::Value;
+use anyhow::{Context, Result, anyhow, bail};
 
+use super::programs::{self, INCLUDE_IGNORED, Program};
 use super::tally::Tally;
 use super::{Test, crun, suites};
 use crate::build;
 use crate::progress::Step;
 use crate::run::{Place, place};
-use crate::testbed::{self, Testbed};
+use crate::testbed::{self, End, Testbed};
 use crate::{command, paths};
 
-/// Runs each test program; its output goes to the user, and to a file for the count.
+/// Runs a test program; its output goes to the user, and to a file for the count.
 const RUNNER: &str = include_str!("end_to_end.sh");
 /// L1's memory: some tests run several machines at a time.
 const MEMORY_MIB: u32 = 4096;
 /// What the tests need beside husk, where they look for it.
 const FIXTURES: &str = "target/husk-tests";
+/// Longest that one program may take; they are written to take three minutes on an idle machine.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
+/// The same, with the tests that take long.
+const LONG_LIMIT: Duration = Duration::from_secs(75 * 60);
+/// What L1 gets beside that, to boot and to end.
+const GRACE: Duration = Duration::from_secs(5 * 60);
+/// What a test program exits with when a test has failed.
+const TESTS_FAILED: i32 = 101;
 
 /// Builds everything, runs the tests and counts.
 pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     build::run(&test.build)?;
     let dir = paths::workspace().join(FIXTURES);
     let _lock = lock(&dir)?;
-    prepare(&dir)?;
+    let programs = prepare(&dir)?;
     if test.all {
         suites::install(&dir.join("tools"))?;
     }
@@ -35,34 +45,118 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     if let Err(error) = &crun {
         println!("not run: crun's tests: {error:#}");
     }
-    let results = dir.join("results");
-    let mut arguments = vec!["sh".to_owned(), dir.join("run.sh").display().to_string()];
     // One at a time: the check for leaks looks at the whole machine.
-    arguments.push("--test-threads=1".to_owned());
-    arguments.extend(test.all.then(|| "--include-ignored".to_owned()));
+    let mut arguments = vec!["--test-threads=1".to_owned()];
+    arguments.extend(test.all.then(|| INCLUDE_IGNORED.to_owned()));
     if crun.is_err() {
         arguments.extend(["--skip", "cruns_tests"].map(str::to_owned));
     }
     arguments.extend(test.filter.clone());
-    let status = match place(test.testbed) {
-        Place::Here => here(&arguments)?,
-        Place::Testbed => testbed::run(&Testbed {
-            shares: vec![dir.clone(), paths::workspace().join("tests")],
-            memory: MEMORY_MIB,
-            command: arguments,
-            ..Testbed::default()
-        })?,
+    let suite = Suite {
+        place: place(test.testbed),
+        limit: if test.all { LONG_LIMIT } else { LIMIT },
+        dir,
+        arguments,
     };
-    let before = tally.failed();
-    let text = fs::read(&results).with_context(|| format!("cannot read {}", results.display()))?;
-    String::from_utf8_lossy(&text)
-        .lines()
-        .for_each(|line| tally.count(line));
-    ensure!(
-        status == 0 || tally.failed() > before,
-        "they ended with status {status}; see above"
-    );
+    for program in &programs {
+        if program.tests(&suite.arguments)? > 0 {
+            suite.run(program, tally)?;
+        }
+    }
     Ok(())
+}
+
+/// How and where all programs are run.
+struct Suite {
+    place: Place,
+    limit: Duration,
+    dir: PathBuf,
+    arguments: Vec<String>,
+}
+
+impl Suite {
+    /// Runs one program and counts its tests. It fails as a whole if it did not come to its end.
+    fn run(&self, program: &Program, tally: &mut Tally) -> Result<()> {
+        println!("--- end-to-end: {}", program.name);
+        let end = match self.place {
+            Place::Here => self.here(&program.name),
+            Place::Testbed => self.in_testbed(&program.name),
+        };
+        let failed = tally.failed();
+        let ran = self.count(program, tally)?;
+        let whole = match end {
+            Ok(End::Exit(0)) if ran > 0 => return Ok(()),
+            Ok(End::Exit(0)) => Err(anyhow!("it ran no test")),
+            Ok(End::Exit(TESTS_FAILED)) if tally.failed() > failed => return Ok(()),
+            Ok(End::Exit(124 | 137)) => {
+                let limit = self.limit.as_secs();
+                Err(anyhow!("it did not end within {limit} s, and was killed"))
+            }
+            Ok(End::Exit(status)) => Err(anyhow!("it ended with status {status}")),
+            Ok(End::Crash(what)) => {
+                // The runner was in the middle of a line.
+                println!();
+                Err(anyhow!(what))
+            }
+            Ok(End::Signal(signal)) => bail!("ended by signal {signal}"),
+            Err(error) => Err(error),
+        };
+        tally.check(&format!("end-to-end: {}", program.name), whole);
+        Ok(())
+    }
+
+    /// Counts what a program said; how many tests came to their end.
+    fn count(&self, program: &Program, tally: &mut Tally) -> Result<usize> {
+        let results = self.dir.join("results").join(&program.name);
+        let text = match fs::read(&results) {
+            Ok(text) => text,
+            // It has not been started.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", results.display()));
+            }
+        };
+        let before = tally.counted();
+        String::from_utf8_lossy(&text)
+            .lines()
+            .for_each(|line| tally.count(line));
+        Ok(tally.counted() - before)
+    }
+
+    /// The shell's command line for one program.
+    fn command(&self, name: &str) -> Vec<String> {
+        let runner = self.dir.join("run.sh").display().to_string();
+        let limit = self.limit.as_secs().to_string();
+        let mut words = vec!["sh".to_owned(), runner, limit, name.to_owned()];
+        words.extend(self.arguments.iter().cloned());
+        words
+    }
+
+    fn in_testbed(&self, name: &str) -> Result<End> {
+        testbed::run_to_any_end(&Testbed {
+            shares: vec![self.dir.clone(), paths::workspace().join("tests")],
+            memory: MEMORY_MIB,
+            // The program's own limit ends a test that hangs, this one an L1 that does.
+            limit: Some(self.limit + GRACE),
+            command: self.command(name),
+            ..Testbed::default()
+        })
+    }
+
+    /// Runs a program on this machine. It expects husk's kernel where it is installed, so it is, for it alone.
+    fn here(&self, name: &str) -> Result<End> {
+        const INSTALL: &str = r#"mkdir -p /usr/local/share/husk && mount --bind "$1" /usr/local/share/husk && shift && exec "$@""#;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let dirs = std::iter::once(paths::prefix().join("bin")).chain(std::env::split_paths(&path));
+        let mut unshare = Command::new("unshare");
+        unshare
+            .args(["--mount", "--", "sh", "-c", INSTALL, "sh"])
+            .arg(paths::prefix().join("share/husk"))
+            .args(self.command(name))
+            .env("PATH", std::env::join_paths(dirs)?);
+        let status = unshare.status().context("cannot run unshare")?;
+        Ok(End::Exit(command::code(status)))
+    }
 }
 
 /// Holds the directory against another run, which would empty it under a testbed that uses it.
@@ -78,67 +172,19 @@ fn lock(dir: &Path) -> Result<File> {
 }
 
 /// Puts the test programs and their runner into an empty directory.
-fn prepare(dir: &Path) -> Result<()> {
+fn prepare(dir: &Path) -> Result<Vec<Program>> {
     if dir.exists() {
         fs::remove_dir_all(dir).with_context(|| format!("cannot empty {}", dir.display()))?;
     }
     let programs = dir.join("programs");
     fs::create_dir_all(&programs)?;
     fs::write(dir.join("run.sh"), RUNNER)?;
-    for (name, program) in compile()? {
-        fs::copy(&program, programs.join(name))
-            .with_context(|| format!("cannot copy {}", program.display()))?;
+    fs::create_dir_all(dir.join("results"))?;
+    let compiled = programs::compile()?;
+    for Program { name, file } in &compiled {
+        fs::copy(file, programs.join(name))
+            .with_context(|| format!("cannot copy {}", file.display()))?;
     }
-    build::static_program("hostile-guest", "hostile-guest", &dir.join("hostile-guest"))
-}
-
-/// Compiles the tests: their names and programs.
-fn compile() -> Result<Vec<(String, PathBuf)>> {
-    let mut cargo = Command::new("cargo");
-    cargo.args([
-        "test",
-        "--locked",
-        "--no-run",
-        "--package",
-        "tests",
-        "--message-format",
-        "json-render-diagnostics",
-    ]);
-    cargo
-        .current_dir(paths::workspace())
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit());
-    let out = cargo.output().context("cannot run cargo")?;
-    ensure!(out.status.success(), "the tests do not compile; see above");
-    let mut programs = Vec::new();
-    for line in String::from_utf8_lossy(&out.stdout).lines() {
-        let message: Value = serde_json::from_str(line).context("cargo wrote no JSON")?;
-        if let (Some(file), Some(name)) = (
-            message["executable"].as_str(),
-            message["target"]["name"].as_str(),
-        ) && message["profile"]["test"] == true
-        {
-            programs.push((name.to_owned(), PathBuf::from(file)));
-        }
-    }
-    if programs.is_empty() {
-        bail!("crate tests has no tests");
-    }
-    Ok(programs)
-}
-
-/// Runs the tests on this machine. They expect husk's kernel where it is installed, so it is, for them alone.
-fn here(arguments: &[String]) -> Result<i32> {
-    const INSTALL: &str = r#"mkdir -p /usr/local/share/husk && mount --bind "$1" /usr/local/share/husk && shift && exec "$@""#;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let dirs = std::iter::once(paths::prefix().join("bin")).chain(std::env::split_paths(&path));
-    let mut unshare = Command::new("unshare");
-    unshare
-        .args(["--mount", "--", "sh", "-c", INSTALL, "sh"])
-        .arg(paths::prefix().join("share/husk"));
-    let status = unshare
-        .args(arguments)
-        .env("PATH", std::env::join_paths(dirs)?)
-        .status();
-    Ok(command::code(status.context("cannot run unshare")?))
+    build::static_program("hostile-guest", "hostile-guest", &dir.join("hostile-guest"))?;
+    Ok(compiled)
 }

@@ -6,6 +6,7 @@
 
 mod crun;
 mod end_to_end;
+mod programs;
 mod suites;
 mod tally;
 

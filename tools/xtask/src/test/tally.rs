@@ -46,6 +46,11 @@ impl Tally {
         self.failures.len()
     }
 
+    /// How many have been counted.
+    pub(super) fn counted(&self) -> usize {
+        self.passed + self.failures.len()
+    }
+
     /// Whether something passed and nothing failed: a run of nothing proves nothing.
     pub(super) fn is_good(&self) -> bool {
         self.failures.is_empty() && self.passed > 0

@@ -31,6 +31,18 @@ const CPUS: u32 = 2;
 const MEMORY_MIB: u32 = 3072;
 /// How often to look whether QEMU is still there.
 const POLL: Duration = Duration::from_millis(100);
+/// What Linux writes when it stops.
+const PANIC: &str = "Kernel panic - not syncing";
+/// What it writes before it says why.
+const TROUBLE: &[&str] = &[
+    PANIC,
+    "BUG: ",
+    "Oops: ",
+    "general protection fault",
+    "soft lockup",
+];
+/// As much of that as has the reason, the registers and the calls.
+const TROUBLE_LINES: usize = 50;
 /// The streams whose end is awaited: stdout and stderr.
 const OUTPUTS: u32 = 2;
 
@@ -51,9 +63,22 @@ pub(crate) struct Testbed {
     /// L1's memory in MiB
     #[arg(long, value_name = "MIB", default_value_t = MEMORY_MIB, value_parser = clap::value_parser!(u32).range(512..=1 << 20))]
     pub(crate) memory: u32,
+    /// Longest that L1 may run; for ever unless told
+    #[arg(skip)]
+    pub(crate) limit: Option<Duration>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub(crate) command: Vec<String>,
+}
+
+/// How a run ended.
+pub(crate) enum End {
+    /// The command did, with this exit status.
+    Exit(i32),
+    /// This process was told to, by this signal.
+    Signal(i32),
+    /// L1 went down under the command: what happened, and the last that L1 and QEMU said.
+    Crash(String),
 }
 
 impl Default for Testbed {
@@ -63,6 +88,7 @@ impl Default for Testbed {
             count: false,
             cpus: CPUS,
             memory: MEMORY_MIB,
+            limit: None,
             command: Vec::new(),
         }
     }
@@ -85,6 +111,15 @@ pub(crate) fn missing_tools() -> Vec<&'static str> {
 
 /// Runs the command in L1 and returns its exit status.
 pub(crate) fn run(testbed: &Testbed) -> Result<i32> {
+    match run_to_any_end(testbed)? {
+        End::Exit(status) => Ok(status),
+        End::Signal(signal) => Ok(128 + signal),
+        End::Crash(what) => bail!("testbed: {what}"),
+    }
+}
+
+/// Runs the command in L1. An error is one of the testbed itself, before the command runs.
+pub(crate) fn run_to_any_end(testbed: &Testbed) -> Result<End> {
     packages::ensure_installed(machine::TOOLS)?;
     shares::ensure_daemon()?;
     let plan = shares::plan(&testbed.shares)?;
@@ -131,11 +166,16 @@ pub(crate) fn run(testbed: &Testbed) -> Result<i32> {
         .0
         .push(machine::start(testbed, &image, &tags, dir.path())?);
     ports.relay(script, &token, &sender);
-    supervise(&events, &mut children, dir.path())
+    supervise(&events, &mut children, dir.path(), testbed.limit)
 }
 
 /// Waits for the job's end, and notices when it cannot come.
-fn supervise(events: &Receiver<Event>, children: &mut Children, dir: &Path) -> Result<i32> {
+fn supervise(
+    events: &Receiver<Event>,
+    children: &mut Children,
+    dir: &Path,
+    limit: Option<Duration>,
+) -> Result<End> {
     let start = Instant::now();
     let (mut booted, mut status, mut outputs) = (false, None, 0);
     loop {
@@ -144,55 +184,85 @@ fn supervise(events: &Receiver<Event>, children: &mut Children, dir: &Path) -> R
             Ok(Event::StreamDone) => outputs += 1,
             Ok(Event::Exit(code)) => status = Some(code),
             Ok(Event::Failed(what)) => bail!("testbed: {what}\n{}", evidence(dir)),
-            Ok(Event::Signal(signal)) => return Ok(128 + signal),
+            Ok(Event::Signal(signal)) => return Ok(End::Signal(signal)),
             Ok(Event::OutputClosed(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                return Ok(128 + SIGPIPE);
+                return Ok(End::Signal(SIGPIPE));
             }
             Ok(Event::OutputClosed(error)) => return Err(error).context("cannot write the output"),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("testbed: all relays ended"),
         }
         if let Some(status) = status.filter(|_| outputs == OUTPUTS) {
-            return Ok(status);
+            return Ok(End::Exit(status));
         }
         if let Some(machine) = children.0.last_mut()
             && let Some(how) = machine.try_wait()?
             && status.is_none()
         {
-            let when = if booted {
-                "while the command ran"
+            if !booted {
+                bail!(
+                    "testbed: L1 ended while booting (QEMU: {how})\n{}",
+                    evidence(dir)
+                );
+            }
+            let what = if console(dir).contains(PANIC) {
+                "L1's kernel panicked"
             } else {
-                "while booting"
+                "L1 ended"
             };
-            bail!("testbed: L1 ended {when} (QEMU: {how})\n{}", evidence(dir));
-        }
-        if !booted && start.elapsed() > BOOT_LIMIT {
-            bail!(
-                "testbed: L1 did not boot within {} s\n{}",
-                BOOT_LIMIT.as_secs(),
+            let text = format!(
+                "{what} while the command ran (QEMU: {how})\n{}",
                 evidence(dir)
             );
+            return Ok(End::Crash(text));
+        }
+        if !booted && start.elapsed() > BOOT_LIMIT {
+            let limit = BOOT_LIMIT.as_secs();
+            bail!(
+                "testbed: L1 did not boot within {limit} s\n{}",
+                evidence(dir)
+            );
+        }
+        if let Some(limit) = limit.filter(|limit| start.elapsed() > *limit) {
+            let limit = limit.as_secs();
+            let text = format!("L1 did not end within {limit} s\n{}", evidence(dir));
+            return Ok(End::Crash(text));
         }
     }
 }
 
-/// The end of what L1's console and QEMU said.
+/// What L1's console and QEMU said of the end: from where L1's kernel met trouble, otherwise the last lines.
 fn evidence(dir: &Path) -> String {
-    let read = |name: &str| {
-        let bytes = std::fs::read(dir.join(name)).unwrap_or_default();
-        let text = String::from_utf8_lossy(&bytes);
-        // QEMU cannot emulate all of an EPYC, which is nothing that goes wrong.
-        let lines: Vec<&str> = text
-            .lines()
-            .filter(|line| !line.contains("TCG doesn't support"))
-            .collect();
-        command::tail(&lines.join("\n"))
+    let console = console(dir);
+    let trouble = console
+        .lines()
+        .position(|line| TROUBLE.iter().any(|words| line.contains(words)));
+    let console = match trouble {
+        Some(first) => {
+            let lines: Vec<&str> = console.lines().skip(first).take(TROUBLE_LINES).collect();
+            lines.join("\n")
+        }
+        None => command::tail(&console),
     };
-    format!(
-        "--- console of L1 ---\n{}\n--- QEMU ---\n{}",
-        read(machine::CONSOLE),
-        read(machine::LOG)
-    )
+    // QEMU cannot emulate all of an EPYC, which is nothing that goes wrong.
+    let said = read(&dir.join(machine::LOG));
+    let said: Vec<&str> = said
+        .lines()
+        .filter(|line| !line.contains("TCG doesn't support"))
+        .collect();
+    let said = command::tail(&said.join("\n"));
+    format!("--- console of L1 ---\n{console}\n--- QEMU ---\n{said}")
+}
+
+/// What L1's kernel said.
+fn console(dir: &Path) -> String {
+    read(&dir.join(machine::CONSOLE))
+}
+
+fn read(path: &Path) -> String {
+    // Before QEMU has started there is no such file.
+    let bytes = std::fs::read(path).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Processes that end when this is dropped, the machine before those that serve it.
