@@ -1,6 +1,7 @@
 //! The `husk` command as its users type it.
 
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -39,6 +40,50 @@ pub fn run_with_input(bundle: &Bundle, input: &[u8]) -> Result<Output> {
             .current_dir(bundle.path()),
         input,
     )
+}
+
+/// A `husk run` that is spoken with line by line; killed at the latest when it goes out of scope.
+pub struct Conversation {
+    run: Child,
+    says: BufReader<ChildStdout>,
+}
+
+/// `husk run` of a bundle, in the foreground, left running.
+pub fn spawn(bundle: &Bundle) -> Result<Conversation> {
+    let mut husk = Command::new("husk");
+    husk.args(["run", &unique_id()]).current_dir(bundle.path());
+    husk.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut run = husk.spawn().context("cannot start husk run")?;
+    let says = BufReader::new(run.stdout.take().context("no stdout")?);
+    Ok(Conversation { run, says })
+}
+
+impl Conversation {
+    /// Gives it a line.
+    pub fn say(&mut self, line: &[u8]) -> Result<()> {
+        let stdin = self.run.stdin.as_mut().context("no stdin")?;
+        stdin.write_all(&[line, b"\n"].concat())?;
+        Ok(())
+    }
+
+    /// Its next line, without the end of line; empty at its end.
+    pub fn line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.says.read_line(&mut line)?;
+        Ok(line.trim_end().to_owned())
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        output::wait(&mut self.run, limit)
+    }
+}
+
+impl Drop for Conversation {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _outcome = self.run.kill().and_then(|()| self.run.wait());
+    }
 }
 
 /// Whether a process runs.

@@ -95,6 +95,83 @@ fn what_fio_writes_it_reads_back() -> Result<()> {
     })
 }
 
+/// A file system of its own in a file, mounted: nothing but what is asked for is written to that file.
+struct Disk {
+    dir: TempDir,
+}
+
+impl Disk {
+    fn new() -> Result<Self> {
+        let dir = TempDir::with_prefix_in("husk-disk-", "/var/tmp")?;
+        let make = "truncate -s 16M image && mkfs.ext4 -q -O ^has_journal image && mkdir mnt && mount -o loop image mnt";
+        let mut shell = Command::new("sh");
+        output::run(shell.args(["-ec", make]).current_dir(dir.path()), b"")?.ok();
+        Ok(Self { dir })
+    }
+
+    fn contains(&self, marker: &[u8]) -> Result<bool> {
+        let image = fs::read(self.dir.path().join("image"))?;
+        Ok(image.windows(marker.len()).any(|bytes| bytes == marker))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let mnt = self.dir.path().join("mnt");
+        // What is left mounted is the leak check's to tell.
+        drop(output::run(Command::new("umount").arg(mnt), b""));
+    }
+}
+
+#[test]
+fn a_sync_in_a_container_reaches_the_disk_of_the_host() -> Result<()> {
+    const MARKER: &[u8] = b"a marker that is nowhere else";
+    watched(|| {
+        let disk = Disk::new()?;
+        let line = "read marker; echo $marker > /mnt/file; echo written; read go; busybox sync; echo synced; read go";
+        let bundle = Bundle::busybox()?
+            .bind(&disk.dir.path().join("mnt"), "/mnt", &[])?
+            .shell(line)?;
+        let mut run = husk::spawn(&bundle)?;
+        run.say(MARKER)?;
+        ensure!(run.line()? == "written");
+        ensure!(!disk.contains(MARKER)?, "it is on the disk without a sync");
+        run.say(b"go")?;
+        ensure!(run.line()? == "synced");
+        ensure!(disk.contains(MARKER)?, "it is not on the disk");
+        run.say(b"go")?;
+        ensure!(run.wait(SOON)?.success());
+        Ok(())
+    })
+}
+
+/// Changes every page of a file by a mapping, and is gone.
+const LAST_MOMENT: &str = "
+import mmap, os
+with open('/mnt/file', 'r+b') as file:
+    pages = mmap.mmap(file.fileno(), 0)
+    for at in range(0, len(pages), 4096):
+        pages[at:at + 4096] = bytes([at // 4096 % 251]) * 4096
+    os._exit(0)
+";
+
+#[test]
+fn what_a_container_maps_and_changes_last_is_on_the_host() -> Result<()> {
+    watched(|| {
+        let debian = DebianRoot::new()?;
+        let dir = TempDir::with_prefix_in("husk-volume-", "/var/tmp")?;
+        let file = dir.path().join("file");
+        fs::write(&file, vec![0xff; 16 << 20])?;
+        let bundle = Bundle::debian(&debian)?.bind(dir.path(), "/mnt", &[])?;
+        husk::run(&bundle.args(&["python3", "-c", LAST_MOMENT])?)?.ok();
+        for (number, page) in fs::read(&file)?.chunks(4096).enumerate() {
+            let byte = u8::try_from(number % 251)?;
+            ensure!(page.iter().all(|is| *is == byte), "page {number} is old");
+        }
+        Ok(())
+    })
+}
+
 /// A guest that says READY without a share, meets `late` and `single`, says SEEN and waits until both have gone.
 const VISITOR: &str = r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /proc /mnt

@@ -161,6 +161,7 @@ const FS: &[Allow] = &[
     any(libc::SYS_setxattr),
     any(libc::SYS_statx),
     any(libc::SYS_symlinkat),
+    any(libc::SYS_syncfs),
     any(libc::SYS_unlinkat),
     any(libc::SYS_utimensat),
 ];

@@ -10,6 +10,7 @@ mod negotiate;
 mod reply;
 mod request;
 mod server;
+mod sync;
 #[cfg(test)]
 mod tests;
 mod thread;

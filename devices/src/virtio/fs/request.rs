@@ -15,6 +15,7 @@ use fuse_backend_rs::abi::fuse_abi::{
 };
 use vm_memory::ByteValued;
 
+use super::sync::{SYNCFS, SYNCFS_IN};
 use crate::virtio::queue::Chain;
 
 /// Length of the header of a request.
@@ -190,6 +191,7 @@ const SHAPES: &[Shape] = &[
         Tail::Empty,
         size_of::<LseekOut>(),
     ),
+    shape(SYNCFS, SYNCFS_IN, Tail::Empty, 0),
 ];
 
 /// A request that does not reach the server.

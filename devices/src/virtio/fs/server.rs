@@ -1,7 +1,7 @@
 //! The seam to fuse-backend-rs: one request in, one reply out.
 //!
 //! ```text
-//!   chain --Request::read--> checked copy --+-- INIT, DESTROY, WRITE: here
+//!   chain --Request::read--> checked copy --+-- INIT, DESTROY, WRITE, SYNCFS: here
 //!                 |                         +-- the others: Server::handle_message
 //!                 +-- refused: errno        +-- neither understood it: errno
 //! ```
@@ -9,6 +9,7 @@
 //! Whatever the guest sends, its chain comes back, with a reply if it has room for one.
 
 use std::io::{self, Read};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use super::fsetid::WithoutFsetid;
 use super::negotiate::{self, Offer};
 use super::reply;
 use super::request::{HEADER, Request};
+use super::sync;
 use crate::virtio::queue::Chain;
 
 /// What the guest may cache of the host's files.
@@ -97,6 +99,7 @@ pub(super) struct Outcome {
 pub(super) struct FsServer {
     fs: Arc<PassthroughFs>,
     server: Server<Arc<PassthroughFs>>,
+    root: PathBuf,
     initialized: bool,
 }
 
@@ -107,6 +110,7 @@ impl FsServer {
         Ok(Self {
             server: Server::new(Arc::clone(&fs)),
             fs,
+            root: PathBuf::from(&options.root),
             initialized: false,
         })
     }
@@ -153,6 +157,8 @@ impl FsServer {
             }
             _ if !self.initialized => Err(libc::EIO),
             Opcode::Write => self.write(chain, &request),
+            // SYNCFS, by its other name.
+            Opcode::MaxOpcode => self.sync(chain, &request),
             Opcode::Fallocate if request.header.uid != 0 => {
                 // The server forgets that allocating is writing, and takes set-user-id bits along.
                 let _lowered = WithoutFsetid::enter().map_err(|error| errno(&error))?;
@@ -220,6 +226,13 @@ impl FsServer {
             ..WriteOut::default()
         };
         Ok(reply::success(chain, request.header.unique, out.as_slice()))
+    }
+
+    fn sync(&self, chain: &Chain, request: &Request) -> Result<u32, i32> {
+        let path = self.fs.readlinkat_proc_file(request.header.nodeid);
+        path.and_then(|path| sync::sync(&self.root, &path))
+            .map_err(|error| errno(&error))?;
+        Ok(reply::success(chain, request.header.unique, &[]))
     }
 
     fn forward(&self, chain: &Chain, mut request: Request) -> Result<u32, i32> {

@@ -3,6 +3,7 @@
 mod hostile;
 mod ordinary;
 mod read_only;
+mod sync;
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
