@@ -1,30 +1,22 @@
-//! `husk-rootfs`: makes what a guest boots from and what a container runs on.
-//!
-//! Uses no crate of husk: it takes the agent and everything else as files. `main` is the only place that prints or ends
-//! the process.
+//! `husk-rootfs`. This is the only place that prints or ends the process.
 #![expect(
     clippy::print_stderr,
-    reason = "errors of a command-line tool go to stderr"
+    clippy::print_stdout,
+    reason = "a command-line tool writes its result to stdout and errors to stderr"
 )]
-
-mod cli;
-mod compression;
-mod cpio;
-mod output;
 
 use std::error::Error;
 use std::process::ExitCode;
 
 use clap::Parser;
-
-use cli::{Cli, Command};
+use rootfs_builder::Cli;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Initrd(arguments) => output::initrd::build(&arguments),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match rootfs_builder::run(&Cli::parse()) {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("husk-rootfs: {}", chain(&error));
             ExitCode::FAILURE

@@ -1,3 +1,4 @@
 //! What this program makes, one kind a module.
 
+pub(crate) mod directory;
 pub(crate) mod initrd;

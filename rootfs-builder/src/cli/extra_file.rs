@@ -1,60 +1,15 @@
-//! The command line: argument types only, checked as far as one argument can be by itself.
+//! A file that is packed beside what an image holds, as an argument.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand};
 use thiserror::Error;
-
-use crate::compression::Compression;
 
 /// Permissions of an extra file whose argument names none.
 const DEFAULT_MODE: u32 = 0o644;
 
 /// Permission bits that a file of an initrd may have.
 const MODE_MASK: u32 = 0o7777;
-
-#[derive(Parser)]
-#[command(
-    name = "husk-rootfs",
-    version,
-    about = "Make initrds for husk's guests"
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-}
-
-#[derive(Subcommand)]
-pub(crate) enum Command {
-    Initrd(InitrdArguments),
-}
-
-/// Pack the agent, as /init, into an initrd
-///
-/// The result is a cpio archive in the format `newc`. It depends on the content of the files and on nothing else: entries
-/// are sorted, owned by root and dated 1970. It is written under another name and renamed when it is whole.
-#[derive(Args)]
-#[command(after_help = "Examples:
-  husk-rootfs initrd --agent target/release/husk-agent --output initrd.img
-  husk-rootfs initrd --agent busybox --output test.img --compress none --file job.sh:/etc/job.sh:755")]
-pub(crate) struct InitrdArguments {
-    /// The program that becomes /init: statically linked, an ELF file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) agent: PathBuf,
-
-    /// Where the initrd is written
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: PathBuf,
-
-    /// How the archive is compressed
-    #[arg(long, value_name = "KIND", default_value = Compression::DEFAULT_NAME)]
-    pub(crate) compress: Compression,
-
-    /// Another file: SRC here becomes DST (absolute) there, with octal permissions MODE (default 644). Repeatable
-    #[arg(long = "file", value_name = "SRC:DST[:MODE]")]
-    pub(crate) files: Vec<ExtraFile>,
-}
 
 /// A file to pack beside the agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,11 +83,5 @@ mod tests {
             let error = format!("a:/b:{mode}").parse::<ExtraFile>().unwrap_err();
             assert_eq!(error, ExtraFileError::Mode(mode.to_owned()));
         }
-    }
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        use clap::CommandFactory as _;
-        Cli::command().debug_assert();
     }
 }

@@ -1,0 +1,90 @@
+//! The command line: argument types only, checked as far as one argument can be by itself.
+
+mod extra_file;
+mod image;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::compression::Compression;
+
+pub(crate) use extra_file::ExtraFile;
+pub(crate) use image::ImageArguments;
+
+#[derive(Parser)]
+#[command(
+    name = "husk-rootfs",
+    version,
+    about = "Make root file systems and initrds from images"
+)]
+/// The command line of `husk-rootfs`.
+pub struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    Unpack(Box<UnpackArguments>),
+    Initrd(Box<InitrdArguments>),
+}
+
+/// Unpack an image into a directory: the root file system itself, nothing beside it
+///
+/// The layers are verified, merged and written with owners, modes, dates, attributes and devices as the image has them.
+/// DIR appears when it is whole, or not at all.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs unpack oci:layout:latest rootfs
+  husk-rootfs unpack docker-archive:saved.tar --json rootfs
+  husk-rootfs unpack --rootless tar:debian.tar.zst rootfs")]
+pub(crate) struct UnpackArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    /// What is made: it must not exist, or be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+
+    /// Leave out what only root may do: owners, devices, and attributes of the namespaces trusted and security
+    #[arg(long)]
+    pub(crate) rootless: bool,
+}
+
+/// Pack the agent, as /init, into an initrd
+///
+/// The result is a cpio archive in the format `newc`. It depends on the content of the files and on nothing else: entries
+/// are sorted, owned by root and dated 1970. It is written under another name and renamed when it is whole.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs initrd --agent target/release/husk-agent --output initrd.img
+  husk-rootfs initrd --agent busybox --output test.img --compress none --file job.sh:/etc/job.sh:755")]
+pub(crate) struct InitrdArguments {
+    /// The program that becomes /init: statically linked, an ELF file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: PathBuf,
+
+    /// Where the initrd is written
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// How the archive is compressed
+    #[arg(long, value_name = "KIND", default_value = Compression::DEFAULT_NAME)]
+    pub(crate) compress: Compression,
+
+    /// Another file: SRC here becomes DST (absolute) there, with octal permissions MODE (default 644). Repeatable
+    #[arg(long = "file", value_name = "SRC:DST[:MODE]")]
+    pub(crate) files: Vec<ExtraFile>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+}

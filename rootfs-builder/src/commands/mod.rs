@@ -1,0 +1,43 @@
+//! What the program does: one command a module, from its arguments to the text of its result.
+
+mod source;
+mod unpack;
+
+use thiserror::Error;
+
+use crate::cli::{Cli, Command};
+use crate::output::directory::DirectoryError;
+use crate::output::initrd::{self, InitrdError};
+
+use source::SourceError;
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub(crate) enum CommandError {
+    #[error("cannot use the image {image}")]
+    Image {
+        image: String,
+        source: Box<SourceError>,
+    },
+    #[error("cannot unpack the image {image}")]
+    Directory {
+        image: String,
+        source: Box<DirectoryError>,
+    },
+    #[error(transparent)]
+    Initrd(#[from] InitrdError),
+}
+
+/// Does what the command line says. Returns what is to be printed.
+///
+/// # Errors
+/// When it could not be done; then nothing is left under the name of the result.
+pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
+    match &cli.command {
+        Command::Unpack(arguments) => unpack::run(arguments),
+        Command::Initrd(arguments) => match initrd::build(arguments) {
+            Ok(()) => Ok(String::new()),
+            Err(error) => Err(CommandError::from(error)),
+        },
+    }
+}

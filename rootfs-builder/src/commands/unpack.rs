@@ -1,0 +1,28 @@
+//! `husk-rootfs unpack`.
+
+use serde_json::json;
+
+use crate::cli::UnpackArguments;
+use crate::output::directory;
+
+use super::{CommandError, source};
+
+pub(super) fn run(arguments: &UnpackArguments) -> Result<String, CommandError> {
+    let read = source::read(&arguments.image)?;
+    let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
+    let written = directory::write(tree, contents, &arguments.directory, arguments.rootless);
+    let failed = |source| CommandError::Directory {
+        image: arguments.image.image.to_string(),
+        source: Box::new(source),
+    };
+    let written = written.map_err(failed)?;
+    if !arguments.image.json {
+        return Ok(String::new());
+    }
+    let result = json!({
+        "image": read.summary(&arguments.image),
+        "directory": arguments.directory,
+        "written": written,
+    });
+    Ok(format!("{result:#}\n"))
+}

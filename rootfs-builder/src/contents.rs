@@ -1,0 +1,88 @@
+//! What files hold: read from unpacked layers, from a directory of this machine, or from memory.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Mode, OFlags, ResolveFlags};
+use thiserror::Error;
+
+use crate::tar::{self, ReadAt};
+use crate::tree::Source;
+
+/// How much is read at a time.
+const BUFFER: usize = 256 << 10;
+
+/// Where the contents of a tree come from.
+pub(crate) struct Contents {
+    layers: Vec<File>,
+    directory: Option<OwnedFd>,
+}
+
+/// Why contents cannot be opened.
+#[derive(Debug, Error)]
+#[error("cannot open {}", path.display())]
+pub(crate) struct ContentsError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Contents {
+    pub(crate) fn of_layers(layers: Vec<File>) -> Self {
+        Self {
+            layers,
+            directory: None,
+        }
+    }
+
+    pub(crate) fn of_directory(path: &Path) -> Result<Self, ContentsError> {
+        let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
+        let directory = fs::open(path, flags, Mode::empty());
+        let directory = directory.map_err(|error| ContentsError {
+            path: path.to_owned(),
+            source: error.into(),
+        })?;
+        Ok(Self {
+            layers: Vec::new(),
+            directory: Some(directory),
+        })
+    }
+
+    /// Calls `sink` with every piece of the data of a file: its offset in the file, and bytes. Holes are left out.
+    pub(crate) fn pieces(
+        &self,
+        source: &Source,
+        map: &tar::Contents,
+        mut sink: impl FnMut(u64, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let opened;
+        let data: &dyn ReadAt = match source {
+            Source::Layer(number) => self.layers.get(*number).ok_or(io::ErrorKind::NotFound)?,
+            Source::Host(path) => {
+                opened = self.open(path)?;
+                &opened
+            }
+        };
+        let mut buffer = vec![0; BUFFER.min(usize::try_from(map.size).unwrap_or(BUFFER))];
+        for extent in &map.data {
+            let mut done = 0;
+            while done < extent.length {
+                let left = usize::try_from(extent.length - done).unwrap_or(usize::MAX);
+                let chunk = buffer.len().min(left);
+                data.read_exact_at(&mut buffer[..chunk], extent.stored + done)?;
+                sink(extent.offset + done, &buffer[..chunk])?;
+                done += chunk as u64;
+            }
+        }
+        Ok(())
+    }
+
+    /// A file below the directory that a tree was read from; no link leads out of it.
+    fn open(&self, path: &Path) -> io::Result<File> {
+        let directory = self.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        Ok(fs::openat2(directory, path, flags, Mode::empty(), resolve)?.into())
+    }
+}
