@@ -222,6 +222,8 @@ pub enum Reply {
     Exited {
         /// How it ended.
         status: ExitStatus,
+        /// The guest's kernel has killed a process of the container, sooner or later, because memory ran out.
+        oom_killed: bool,
     },
     /// To `State`.
     State {

@@ -146,10 +146,10 @@ impl AgentClient {
         frame::write(&self.stream, request).map_err(AgentError::Frame)
     }
 
-    /// Reads the answer to `Wait`; the connection is readable.
-    pub(crate) fn exited(&mut self) -> Result<ExitStatus> {
+    /// Reads the answer to `Wait`: how it ended, and whether memory ran out. The connection is readable.
+    pub(crate) fn exited(&mut self) -> Result<(ExitStatus, bool)> {
         match self.answer()? {
-            Reply::Exited { status } => Ok(status),
+            Reply::Exited { status, oom_killed } => Ok((status, oom_killed)),
             _ => Err(AgentError::Unexpected),
         }
     }

@@ -2,12 +2,15 @@
 
 use std::error::Error;
 
-/// `error: cause: cause of the cause`.
+/// `error: cause: cause of the cause`. What an error of a library repeats of its causes is said once.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
-        text = format!("{text}: {cause}");
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
         source = cause.source();
     }
     text

@@ -38,7 +38,7 @@ pub(crate) struct GlobalArgs {
     /// Log what is done, not only what fails
     #[arg(long)]
     pub(crate) debug: bool,
-    /// Accepted for compatibility: guest cgroups need no systemd
+    /// Let systemd make the cgroup: cgroupsPath is slice:prefix:name
     #[arg(long)]
     pub(crate) systemd_cgroup: bool,
     /// Print the version

@@ -8,6 +8,7 @@ mod agent_client;
 mod annotations;
 mod binds;
 mod bundle;
+mod cgroup;
 mod chain;
 mod cli;
 mod clock;
@@ -18,6 +19,7 @@ mod host_view;
 mod inherited;
 mod lifecycle;
 mod log;
+mod mirror;
 mod monitor;
 mod mount_checks;
 mod network;
@@ -35,12 +37,16 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
 
+use crate::cgroup::Driver;
 use crate::cli::{Cli, GlobalArgs};
 use crate::commands::{Context, carry_out, failure_code};
 use crate::log::Log;
 use crate::state::Root;
 
 fn main() -> ExitCode {
+    if let Some(code) = mirror::run() {
+        return code;
+    }
     inherited::close();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -54,7 +60,12 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let context = Context { root, log };
+    let driver = if cli.global.systemd_cgroup {
+        Driver::Systemd
+    } else {
+        Driver::Cgroupfs
+    };
+    let context = Context { root, log, driver };
     match carry_out(&context, &cli.command) {
         Ok(code) => code,
         Err(error) => {

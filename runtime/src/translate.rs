@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, Process, Spec};
+use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
 use protocol::rpc::{Join, SHARES_DIR};
 use protocol::sandbox::ShareConfig;
 
@@ -174,13 +174,23 @@ fn translate_linux(
             }
         }
     }
-    let resources = linux.resources_mut().as_mut();
-    if let Some(cpu) = resources.and_then(|resources| resources.cpu_mut().as_mut()) {
-        // Processor and node numbers are the host's.
+    if let Some(resources) = linux.resources_mut() {
+        translate_resources(resources);
+    }
+    Ok(())
+}
+
+/// What the host's cgroup limits alone: its numbers of processors, nodes and devices mean something else in the guest.
+fn translate_resources(resources: &mut LinuxResources) {
+    if let Some(cpu) = resources.cpu_mut() {
         cpu.set_cpus(None);
         cpu.set_mems(None);
     }
-    Ok(())
+    resources.set_block_io(None);
+    // These two have no effect anywhere (`cgroup` says so), and the network's are version 1's.
+    resources.set_hugepage_limits(None);
+    resources.set_rdma(None);
+    resources.set_network(None);
 }
 
 /// Hooks of the host's side run on the host; the guest gets those that run inside the container.

@@ -22,6 +22,14 @@ impl Containers {
         }
     }
 
+    /// Whether the kernel has ever killed one of its processes for want of memory. A container that is gone has none.
+    pub(crate) fn oom_killed(&self, id: &str) -> bool {
+        let container = self.get(id).ok();
+        let events = container.and_then(|container| container.cgroup.open(EVENTS).ok());
+        let kills = events.and_then(|mut events| read_kills(&mut events).ok());
+        kills.is_some_and(|kills| kills > 0)
+    }
+
     fn watch_kills(
         &self,
         connection: &File,

@@ -155,6 +155,7 @@ impl Session<'_> {
         }
         Some(Reply::Exited {
             status: exit.wait(),
+            oom_killed: self.containers.oom_killed(id),
         })
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn checked(
         &args.id,
         bundle.map(Path::new),
         console,
+        context.driver,
         &context.log,
     )?)
 }
@@ -88,7 +89,7 @@ fn monitor(new: NewContainer, report: Report, log: &Log) -> ExitCode {
         // The command is gone: dropping the container undoes it.
         return ExitCode::FAILURE;
     }
-    match made.release().serve() {
+    match made.release().serve(log) {
         Ok(exit) => ExitCode::from(exit.code),
         Err(error) => {
             log.warn(&chain(&CommandError::from(error)));

@@ -28,7 +28,14 @@ pub(super) fn exec(context: &Context, args: &ExecArgs) -> Result<ExitCode> {
         detached: args.detach,
     };
     let mode = console.mode_for(process.terminal().unwrap_or(false))?;
-    let process = ExecProcess::new(&context.root, &id, &record, process, mode)?;
+    let process = ExecProcess::new(
+        &context.root,
+        &id,
+        &record,
+        process,
+        mode,
+        console.membership(),
+    )?;
     if args.detach {
         detached(process, args)
     } else {

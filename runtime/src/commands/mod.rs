@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::bundle::BundleError;
+use crate::cgroup::Driver;
 use crate::cli::Command;
 use crate::lifecycle::LifecycleError;
 use crate::log::Log;
@@ -32,6 +33,8 @@ pub(crate) struct Context {
     pub(crate) root: Root,
     /// Where messages go.
     pub(crate) log: Log,
+    /// Who makes cgroups.
+    pub(crate) driver: Driver,
 }
 
 /// Why a command failed.

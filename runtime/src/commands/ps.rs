@@ -6,7 +6,8 @@ mod table;
 use super::{CommandError, Context, Result, print, to_json};
 use crate::cli::{PsArgs, PsFormat};
 use crate::lifecycle::{LifecycleError, processes};
-use crate::state::{ContainerId, Record};
+use crate::mirror;
+use crate::state::ContainerId;
 use table::{Columns, Moments};
 
 pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<()> {
@@ -15,7 +16,11 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<()> {
     match args.format {
         // As Go writes a list that nothing was put into.
         PsFormat::Json if !status.has_processes() => print("null"),
-        PsFormat::Json => print(&to_json(&on_host(&record))?),
+        PsFormat::Json => {
+            let processes = processes(&context.root, &id)?;
+            let mirrors = mirror::show(&processes, record.monitor.pid, record.cgroup.as_ref());
+            print(&to_json(&mirrors.map_err(LifecycleError::Mirror)?)?)
+        }
         PsFormat::Table => {
             let columns =
                 Columns::parse(&args.options).map_err(|problem| CommandError::Option {
@@ -30,9 +35,4 @@ pub(super) fn ps(context: &Context, args: &PsArgs) -> Result<()> {
             print(&columns.table(&processes, moments))
         }
     }
-}
-
-/// The monitor stands for the container's first process.
-fn on_host(record: &Record) -> Vec<i32> {
-    vec![record.monitor.pid]
 }

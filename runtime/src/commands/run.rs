@@ -37,7 +37,7 @@ fn run_here(context: &Context, args: &RunArgs, id: &ContainerId) -> Result<ExitC
         undo_unless(context, &args.create.id, started)?;
         return Ok(ExitCode::FAILURE);
     }
-    let exit = serving.serve()?;
+    let exit = serving.serve(&context.log)?;
     if !args.keep {
         // By force: another command may have deleted it already.
         delete(&context.root, id, Force::Yes, &context.log)?;

@@ -4,12 +4,17 @@ use protocol::rpc::{ErrorCode, Request};
 
 use super::LifecycleError;
 use crate::agent_client::{AgentClient, AgentError};
+use crate::cgroup::HostCgroup;
 use crate::process::{Held, ProcessRef, find_by_argument};
 use crate::sandbox::{CONFIG, Install, SOCKET, SandboxError, ShareList};
-use crate::state::{ContainerDir, Record, SandboxDir};
+use crate::state::{ContainerDir, Record, Root, SandboxDir};
 
 /// Removes a container whose monitor is gone, and with the last one of a sandbox the sandbox. `record` is missing if it is damaged.
-pub(super) fn clear(dir: ContainerDir, record: Option<&Record>) -> Result<(), LifecycleError> {
+pub(super) fn clear(
+    root: &Root,
+    dir: ContainerDir,
+    record: Option<&Record>,
+) -> Result<(), LifecycleError> {
     if !remove_sandbox(&dir, record)? {
         let machine = record.and_then(|record| record.vmm);
         if let Some(held) = machine.and_then(ProcessRef::hold)
@@ -21,7 +26,31 @@ pub(super) fn clear(dir: ContainerDir, record: Option<&Record>) -> Result<(), Li
         }
         detach(&dir, machine)?;
     }
+    if let Some(record) = record {
+        remove_cgroup(root, record)?;
+    }
     Ok(dir.remove()?)
+}
+
+/// Removes the container's cgroup. A machine in it that serves others goes to the cgroup of one of them.
+fn remove_cgroup(root: &Root, record: &Record) -> Result<(), LifecycleError> {
+    let Some(cgroup) = &record.cgroup else {
+        return Ok(());
+    };
+    if let Some(machine) = record.vmm.filter(|machine| machine.is_alive())
+        && cgroup.has(machine.pid)
+    {
+        HostCgroup::take_over(heir(root, record).as_ref(), machine.pid)?;
+    }
+    Ok(cgroup.remove()?)
+}
+
+/// The cgroup of another container of the same machine.
+fn heir(root: &Root, record: &Record) -> Option<HostCgroup> {
+    let others = root.ids().into_iter().flatten();
+    let others = others.filter_map(|id| root.read(&id).ok());
+    let mut others = others.filter(|(other, _)| other.id != record.id && other.vmm == record.vmm);
+    others.find_map(|(other, _)| other.cgroup.filter(HostCgroup::is_made))
 }
 
 /// Removes what a failed `create` has made. The agent has heard of its end, if it heard of its beginning.

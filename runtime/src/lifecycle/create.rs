@@ -14,13 +14,15 @@ use super::neighbours::{self, Home, NeighbourError};
 use crate::agent_client::AgentClient;
 use crate::annotations::Annotations;
 use crate::bundle::Bundle;
+use crate::cgroup::{Driver, Group, HostCgroup, Membership, Plan};
+use crate::chain::chain;
 use crate::hooks;
 use crate::host_view::HostView;
 use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::network::Wanted;
 use crate::process::ProcessRef;
-use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, plan};
+use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, memory_mib, plan};
 use crate::state::{
     ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, Status, View, write_exit,
 };
@@ -38,6 +40,7 @@ pub(crate) struct NewContainer {
     home: Option<Home>,
     sandbox_memory: Option<u64>,
     mode: Mode,
+    cgroup: Plan,
     claim: Claim,
 }
 
@@ -61,6 +64,7 @@ pub(crate) fn prepare(
     id: &str,
     bundle: Option<&std::path::Path>,
     console: Console<'_>,
+    driver: Driver,
     log: &Log,
 ) -> Result<NewContainer, LifecycleError> {
     let id = ContainerId::parse(id)?;
@@ -80,6 +84,10 @@ pub(crate) fn prepare(
     };
     let install = Install::find().map_err(SandboxError::Install)?;
     let claim = Claim(Some(ContainerDir::create(root, &id)?));
+    let monitor = console.membership();
+    let memory = memory_mib(&bundle.spec, sandbox_memory);
+    let (cgroup, left_out) = Plan::of(&bundle.spec, &id, driver, monitor, memory)?;
+    left_out.iter().for_each(|warning| log.warn(warning));
     Ok(NewContainer {
         bundle,
         root: root.clone(),
@@ -90,6 +98,7 @@ pub(crate) fn prepare(
         home,
         sandbox_memory,
         mode,
+        cgroup,
         claim,
     })
 }
@@ -111,6 +120,15 @@ impl Console<'_> {
             .as_ref()
             .and_then(|process| process.terminal());
         self.mode_for(terminal.unwrap_or(false))
+    }
+
+    /// Engines look for the container's cgroup where its monitor is.
+    pub(crate) fn membership(self) -> Membership {
+        if self.detached {
+            Membership::Container
+        } else {
+            Membership::Caller
+        }
     }
 
     /// Where the streams of a process lead that wants a terminal or not. The refusals are runc's.
@@ -139,6 +157,8 @@ pub(crate) struct Made {
     monitor: Monitor,
     view: HostView,
     sandbox: Sandbox,
+    cgroup: Option<Group>,
+    vmm: Option<ProcessRef>,
     claim: Claim,
 }
 
@@ -163,6 +183,10 @@ impl NewContainer {
             own.map_err(LifecycleError::Monitor)?,
         );
         record.namespaces = neighbours::given(&self.bundle.spec);
+        record.cgroup = Some(self.cgroup.record());
+        dir.write(&record)?;
+        let mut group = self.cgroup.enter()?;
+        record.cgroup = group.as_ref().map(Group::record);
         let own = network.enter()?;
         let shared = self.home.as_ref().and_then(|home| home.network.clone());
         record.network = shared.or(own);
@@ -172,7 +196,7 @@ impl NewContainer {
         ShareList::of(dir.path()).write(&shares)?;
         let mut sandbox = match &self.home {
             Some(home) => self.join(home, dir, &mut record)?,
-            None => self.boot(dir, shares, &mut record, &signals)?,
+            None => self.boot(dir, shares, (&mut record, &mut group), &signals)?,
         };
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
@@ -188,6 +212,7 @@ impl NewContainer {
             return Err(SandboxError::Died { reason }.into());
         }
         created.map_err(LifecycleError::Process)?;
+        self.cgroup.throttle(group.as_ref())?;
         let view = HostView::enter(&self.bundle)?;
         let wait = AgentClient::connect(&sandbox.socket)?;
         let monitor = Monitor::new(ProcessName { id, exec: None }, wait, streams, signals)?;
@@ -197,6 +222,8 @@ impl NewContainer {
             monitor,
             view,
             sandbox,
+            cgroup: group,
+            vmm: record.vmm,
             claim: self.claim,
         })
     }
@@ -206,7 +233,7 @@ impl NewContainer {
         &self,
         dir: &ContainerDir,
         shares: Vec<ShareConfig>,
-        record: &mut Record,
+        (record, group): (&mut Record, &mut Option<Group>),
         signals: &Signals,
     ) -> Result<Sandbox, LifecycleError> {
         let (sandbox, life, lifeline) = SandboxDir::create(&self.root, dir)?;
@@ -218,7 +245,14 @@ impl NewContainer {
             &sandbox,
         );
         let booting = Booting::launch(&self.install, &config, &sandbox, (life, lifeline))?;
-        record.vmm = Some(booting.process()?);
+        let machine = booting.process()?;
+        record.vmm = Some(machine);
+        if group.is_none() {
+            record.cgroup = Some(self.cgroup.record());
+            dir.write(record)?;
+            *group = self.cgroup.put(machine.pid)?;
+            record.cgroup = group.as_ref().map(Group::record);
+        }
         dir.write(record)?;
         Ok(booting.wait(signals)?)
     }
@@ -252,6 +286,8 @@ impl Made {
             monitor: self.monitor,
             _view: self.view,
             sandbox: self.sandbox,
+            cgroup: self.cgroup.map(Group::keep),
+            vmm: self.vmm,
             path,
             id,
         }
@@ -265,13 +301,16 @@ pub(crate) struct Serving {
     /// Where engines look for the container's files, as long as this exists.
     _view: HostView,
     sandbox: Sandbox,
+    cgroup: Option<HostCgroup>,
+    /// The machine, which may be in the cgroup and outlive the container.
+    vmm: Option<ProcessRef>,
     path: PathBuf,
     id: String,
 }
 
 impl Serving {
     /// Serves the container to its end, and leaves the machine. `exit.json` remains.
-    pub(crate) fn serve(mut self) -> Result<Exit, LifecycleError> {
+    pub(crate) fn serve(mut self, log: &Log) -> Result<Exit, LifecycleError> {
         let machine = self
             .sandbox
             .as_fd()
@@ -280,12 +319,29 @@ impl Serving {
         let exit = self.monitor.serve(machine.as_fd(), &mut self.sandbox.agent);
         let written = write_exit(&self.path, exit);
         self.monitor.drain(exit);
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.unthrottle();
+        }
         self.sandbox.leave(&self.id);
+        if let Some(cgroup) = self.cgroup.filter(|_| exit.oom_killed) {
+            report_oom(&cgroup, self.vmm, log);
+        }
         // A directory that a forced deletion has removed needs no exit code.
         if self.path.exists() {
             written?;
         }
         Ok(exit)
+    }
+}
+
+/// Tells engines that the container ran out of memory; not if a machine that others need could be hit.
+fn report_oom(cgroup: &HostCgroup, vmm: Option<ProcessRef>, log: &Log) {
+    if vmm.is_some_and(|vmm| cgroup.has(vmm.pid)) {
+        return log.warn("OOM kill not reported: other containers use the machine in the cgroup");
+    }
+    if let Err(error) = cgroup.report_oom() {
+        // The exit code counts for more.
+        log.warn(&chain(&error));
     }
 }
 

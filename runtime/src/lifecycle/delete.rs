@@ -61,7 +61,7 @@ fn try_delete(
         }
         Err(error) => return Err(error.into()),
     };
-    clear(dir, record.as_ref())?;
+    clear(root, dir, record.as_ref())?;
     if let Some(record) = &record {
         run_poststop(record, log);
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::neighbours::NeighbourError;
 use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
+use crate::cgroup::CgroupError;
 use crate::hooks::HookError;
 use crate::host_view::HostViewError;
 use crate::monitor::{DetachError, StdioError};
@@ -25,6 +26,9 @@ pub(crate) enum LifecycleError {
     /// What the bundle asks for.
     #[error("config.json cannot be run in a guest")]
     Translate(#[from] TranslateError),
+    /// The host's cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] CgroupError),
     /// The network.
     #[error(transparent)]
     Network(#[from] NetworkError),
@@ -83,6 +87,9 @@ pub(crate) enum LifecycleError {
     /// The container's state does not allow the command.
     #[error("{0}")]
     WrongState(String),
+    /// No process of the host can stand for one of the guest.
+    #[error("cannot show the container's processes on the host")]
+    Mirror(#[source] std::io::Error),
     /// The process's own identity or signals cannot be had.
     #[error("cannot set up the monitor")]
     Monitor(#[source] std::io::Error),

@@ -9,6 +9,7 @@ use protocol::rpc::Request;
 use super::LifecycleError;
 use super::create::console_size;
 use crate::agent_client::AgentClient;
+use crate::cgroup::{HostCgroup, Membership};
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::process::ProcessRef;
 use crate::sandbox::SOCKET;
@@ -22,6 +23,8 @@ pub(crate) struct ExecProcess {
     id: String,
     process: Process,
     mode: Mode,
+    /// The cgroup that the monitor is to be in, if it is not its caller's.
+    cgroup: Option<HostCgroup>,
 }
 
 /// A process that runs, and what serves it.
@@ -66,16 +69,20 @@ impl ExecProcess {
         record: &Record,
         process: Process,
         mode: Mode,
+        monitor: Membership,
     ) -> Result<Self, LifecycleError> {
         let held = record.vmm.and_then(ProcessRef::hold);
         let machine = held.ok_or_else(|| refused("cannot exec in a stopped container"))?;
         let socket = root.path_of(id).join(SOCKET);
+        let cgroup = record.cgroup.as_ref();
+        let cgroup = cgroup.filter(|_| monitor == Membership::Container);
         Ok(Self {
             socket,
             machine: machine.into(),
             id: id.to_string(),
             process,
             mode,
+            cgroup: cgroup.cloned(),
         })
     }
 
@@ -83,6 +90,9 @@ impl ExecProcess {
     pub(crate) fn run(self, signals: Signals) -> Result<Executed, LifecycleError> {
         let own = ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get());
         let own = own.map_err(LifecycleError::Monitor)?;
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.join()?;
+        }
         let exec = format!("{}-{}", own.pid, own.start_time);
         let mut agent = AgentClient::connect(&self.socket)?;
         let streams =

@@ -21,7 +21,7 @@ pub(crate) fn update(
     resources: &LinuxResources,
 ) -> Result<(), LifecycleError> {
     let dir = ContainerDir::lock(root, id)?;
-    let (_, status) = dir.read()?;
+    let (record, status) = dir.read()?;
     if matches!(status, Status::Stopped | Status::Creating) {
         return Err(LifecycleError::WrongState(
             "container not running".to_owned(),
@@ -31,13 +31,18 @@ pub(crate) fn update(
         .memory()
         .as_ref()
         .and_then(|memory| memory.limit());
-    check_memory(asked, &read_config(&dir)?)?;
+    let machine = read_config(&dir)?;
+    check_memory(asked, &machine)?;
     let request = Request::Update {
         id: id.to_string(),
         resources: Box::new(for_guest(resources)?),
     };
     let updated = AgentClient::connect(&dir.file(SOCKET))?.done(&request);
-    updated.map_err(LifecycleError::Update)
+    updated.map_err(LifecycleError::Update)?;
+    if let Some(cgroup) = &record.cgroup {
+        cgroup.update(id.as_str(), resources, machine.memory.size_mib)?;
+    }
+    Ok(())
 }
 
 /// More memory than the machine has cannot be given.
@@ -64,7 +69,7 @@ fn read_config(dir: &ContainerDir) -> Result<SandboxConfig, LifecycleError> {
     read().map_err(failed(&path))
 }
 
-/// What the guest's cgroup can take: without what is unset, and without the numbers of the host's processors.
+/// What the guest's cgroup can take: without what is unset, and without the numbers of the host's processors and devices.
 fn for_guest(resources: &LinuxResources) -> Result<Value, LifecycleError> {
     let mut resources =
         serde_json::to_value(resources).map_err(|error| LifecycleError::Monitor(error.into()))?;
@@ -72,7 +77,8 @@ fn for_guest(resources: &LinuxResources) -> Result<Value, LifecycleError> {
         cpu.remove("cpus");
         cpu.remove("mems");
     }
-    for group in ["memory", "cpu", "pids", "blockIO"] {
+    resources.as_object_mut().map(|all| all.remove("blockIO"));
+    for group in ["memory", "cpu", "pids"] {
         let Some(fields) = resources.get_mut(group).and_then(Value::as_object_mut) else {
             continue;
         };

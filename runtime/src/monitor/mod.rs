@@ -80,6 +80,7 @@ impl Monitor {
         let died = Exit {
             code: MACHINE_DIED,
             machine_died: true,
+            oom_killed: false,
         };
         loop {
             let fixed = [self.signals.as_fd(), self.wait.as_fd(), machine];
@@ -154,10 +155,11 @@ impl Monitor {
     }
 }
 
-fn exit_of(status: ExitStatus) -> Exit {
+fn exit_of((status, oom_killed): (ExitStatus, bool)) -> Exit {
     Exit {
         code: status.code(),
         machine_died: false,
+        oom_killed,
     }
 }
 

@@ -17,7 +17,7 @@ use protocol::sandbox::SandboxConfig;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 pub(crate) use launch::Vmm;
-pub(crate) use plan::{Install, limit_of, plan};
+pub(crate) use plan::{Install, limit_of, memory_mib, plan};
 pub(crate) use shares::ShareList;
 
 use crate::agent_client::{AgentClient, AgentError};

@@ -93,7 +93,8 @@ pub(crate) fn plan(
     }
 }
 
-fn memory_mib(spec: &Spec, sandbox_memory: Option<u64>) -> u32 {
+/// Memory of the machine.
+pub(crate) fn memory_mib(spec: &Spec, sandbox_memory: Option<u64>) -> u32 {
     let resources = spec
         .linux()
         .as_ref()

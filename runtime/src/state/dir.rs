@@ -361,6 +361,7 @@ mod tests {
             Exit {
                 code: 3,
                 machine_died: false,
+                oom_killed: false,
             },
         )
         .unwrap();

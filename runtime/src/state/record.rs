@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ContainerId;
 use crate::bundle::Bundle;
+use crate::cgroup::HostCgroup;
 use crate::clock;
 use crate::network::{Namespace, NamespaceId};
 use crate::process::ProcessRef;
@@ -48,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) monitor: ProcessRef,
     /// The virtual machine, once it has been started or joined.
     pub(crate) vmm: Option<ProcessRef>,
+    /// Its cgroup on the host; absent if an ordinary user may not have one.
+    pub(crate) cgroup: Option<HostCgroup>,
     /// The network namespace that the monitor is in, if it is not the host's.
     pub(crate) network: Option<Namespace>,
     /// Namespaces of the host that stand for the container's: who is given one of them joins its sandbox.
@@ -89,6 +92,7 @@ impl Record {
             paused: false,
             monitor,
             vmm: None,
+            cgroup: None,
             network: None,
             namespaces: Vec::new(),
         }
@@ -115,6 +119,8 @@ pub(crate) struct Exit {
     pub(crate) code: u8,
     /// The virtual machine ended first: the code says nothing about the program.
     pub(crate) machine_died: bool,
+    /// The guest's kernel has killed a process of the container because memory ran out.
+    pub(crate) oom_killed: bool,
 }
 
 /// Status of a container, by runc's names.
@@ -171,6 +177,7 @@ impl Record {
             paused: false,
             monitor,
             vmm: None,
+            cgroup: None,
             network: None,
             namespaces: Vec::new(),
         }

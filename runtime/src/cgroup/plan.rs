@@ -1,0 +1,90 @@
+//! What a container's cgroup is to be, decided before anything is made.
+
+use oci_spec::runtime::Spec;
+use rustix::process::{geteuid, getpid};
+
+use super::{CgroupError, Driver, Group, HostCgroup, Limits, Place, limits};
+use crate::state::ContainerId;
+
+/// The cgroup of a container that is being created.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    id: String,
+    place: Place,
+    limits: Limits,
+    /// The monitor is in it. In the foreground that is the caller's own process, which stays where the caller put it.
+    with_monitor: bool,
+}
+
+/// Whose cgroup a monitor is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Membership {
+    /// The container's.
+    Container,
+    /// Its caller's.
+    Caller,
+}
+
+impl Plan {
+    /// Of a container whose machine has `guest_mib` of memory. The second part is what is left out, a line each.
+    pub(crate) fn of(
+        spec: &Spec,
+        id: &ContainerId,
+        driver: Driver,
+        monitor: Membership,
+        guest_mib: u32,
+    ) -> Result<(Self, Vec<String>), CgroupError> {
+        let linux = spec.linux().as_ref();
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let plan = Self {
+            id: id.to_string(),
+            place: Place::of(spec, id, driver)?,
+            limits: Limits::of(resources, guest_mib),
+            with_monitor: monitor == Membership::Container,
+        };
+        let warnings = resources.map(limits::left_out).unwrap_or_default();
+        Ok((plan, warnings))
+    }
+
+    /// How `state.json` names it before it is there.
+    pub(crate) fn record(&self) -> HostCgroup {
+        HostCgroup {
+            place: self.place.clone(),
+            dir: None,
+        }
+    }
+
+    /// Makes it around this process, if the monitor is to be in it: then all its children are.
+    pub(crate) fn enter(&self) -> Result<Option<Group>, CgroupError> {
+        if self.with_monitor {
+            self.make(getpid().as_raw_nonzero().get())
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Makes it around the machine, if the monitor is not in it.
+    pub(crate) fn put(&self, machine: i32) -> Result<Option<Group>, CgroupError> {
+        if self.with_monitor {
+            Ok(None)
+        } else {
+            self.make(machine)
+        }
+    }
+
+    fn make(&self, pid: i32) -> Result<Option<Group>, CgroupError> {
+        match Group::make(self.place.clone(), &self.id, pid, &self.limits) {
+            // As runc: a user who may not have a cgroup, and did not ask for one, has none.
+            Err(_) if !self.place.named && !geteuid().is_root() => Ok(None),
+            outcome => outcome.map(Some),
+        }
+    }
+
+    /// Limits the processor time of a cgroup that was made by this plan.
+    pub(crate) fn throttle(&self, group: Option<&Group>) -> Result<(), CgroupError> {
+        match group {
+            Some(group) => group.throttle(&self.id, &self.limits),
+            None => Ok(()),
+        }
+    }
+}
