@@ -1,7 +1,7 @@
 //! Messages for engines and users: one line on standard error, and one in the file that `--log` names, in the two
 //! formats of runc's log that containerd and Podman parse.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -19,6 +19,15 @@ pub(crate) struct Log {
     debug: bool,
 }
 
+/// The log file cannot be written.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot log to {path}")]
+pub(crate) struct LogError {
+    path: PathBuf,
+    #[source]
+    source: io::Error,
+}
+
 #[derive(Serialize)]
 struct Line<'a> {
     level: &'a str,
@@ -27,14 +36,22 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// As the command line asks.
-    pub(crate) fn new(global: &GlobalArgs) -> Self {
+    /// As the command line asks. Without a usable file there is nothing to do: engines learn of failures from it.
+    pub(crate) fn new(global: &GlobalArgs) -> Result<Self, LogError> {
         let file = global.log.clone();
-        Self {
+        let log = Self {
             file: file.filter(|file| file != Path::new("/dev/stderr")),
             format: global.log_format,
             debug: global.debug,
+        };
+        if let Some(path) = &log.file {
+            let failed = |source| LogError {
+                path: path.clone(),
+                source,
+            };
+            open(path).map_err(failed)?;
         }
+        Ok(log)
     }
 
     /// Something failed.
@@ -58,12 +75,7 @@ impl Log {
     fn append(&self, level: &str, message: &str) {
         let Some(path) = &self.file else { return };
         let line = self.line(level, message);
-        let options = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o644)
-            .open(path);
-        if let Err(error) = options.and_then(|mut file| file.write_all(line.as_bytes())) {
+        if let Err(error) = open(path).and_then(|mut file| file.write_all(line.as_bytes())) {
             write_stderr(&format!("cannot log to {}: {error}", path.display()));
         }
     }
@@ -85,7 +97,13 @@ impl Log {
     }
 }
 
-fn write_stderr(message: &str) {
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o644).open(path)
+}
+
+/// To standard error, as nothing else can be written to.
+pub(crate) fn write_stderr(message: &str) {
     let line = format!("husk: {}\n", message.replace('\n', " "));
     // Nothing is left to report to when standard error is closed.
     drop(io::stderr().write_all(line.as_bytes()));

@@ -52,7 +52,13 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let log = Log::new(&cli.global);
+    let log = match Log::new(&cli.global) {
+        Ok(log) => log,
+        Err(error) => {
+            log::write_stderr(&chain::chain(&error));
+            return ExitCode::FAILURE;
+        }
+    };
     let root = match Root::new(&root_dir(&cli.global)) {
         Ok(root) => root,
         Err(error) => {

@@ -54,9 +54,10 @@ impl Problem {
                 };
                 (code, format!("stat {name}: {}", text(errno)))
             }
+            // The words of runc 1.1, from which engines make 126.
             Self::Directory => (
                 ErrorCode::ProgramNotExecutable,
-                text(Errno::ISDIR).to_owned(),
+                text(Errno::ACCESS).to_owned(),
             ),
             Self::Access(errno) => (ErrorCode::ProgramNotExecutable, text(errno).to_owned()),
         };
@@ -149,7 +150,7 @@ mod tests {
             (
                 directory,
                 ErrorCode::ProgramNotExecutable,
-                format!("exec: \"{directory}\": is a directory"),
+                format!("exec: \"{directory}\": permission denied"),
             ),
             (
                 &below_file,

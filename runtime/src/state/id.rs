@@ -9,7 +9,7 @@ const MAX_ID: usize = 200;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum IdError {
     /// It has no character.
-    #[error("container id is empty")]
+    #[error("container id cannot be empty")]
     Empty,
     /// It is longer than [`MAX_ID`].
     #[error("container id of {length} bytes is longer than {MAX_ID}")]
@@ -18,7 +18,9 @@ pub(crate) enum IdError {
         length: usize,
     },
     /// It could name something other than one directory.
-    #[error("invalid container id {id:?}: only letters, digits and _ + - . are allowed")]
+    #[error(
+        "invalid container ID format: {id:?} has other characters than letters, digits and _ + - ."
+    )]
     Invalid {
         /// The id.
         id: String,

@@ -40,7 +40,7 @@ impl<'a> Event<'a> {
 #[derive(Debug, Serialize)]
 pub(super) struct Data {
     cpu: Cpu,
-    cpuset: Value,
+    cpuset: CpuSet,
     memory: Memory,
     pids: Pids,
     blkio: BlockIo,
@@ -74,6 +74,20 @@ struct Throttling {
     /// Nanoseconds.
     #[serde(skip_serializing_if = "is_zero")]
     throttled_time: u64,
+}
+
+/// cgroup version 2 has none of these figures; runc prints them as zeros.
+#[derive(Debug, Default, Serialize)]
+struct CpuSet {
+    cpu_exclusive: u64,
+    mem_hardwall: u64,
+    mem_exclusive: u64,
+    memory_migrate: u64,
+    memory_spread_page: u64,
+    memory_spread_slab: u64,
+    memory_pressure: u64,
+    sched_load_balance: u64,
+    sched_relax_domain_level: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -151,12 +165,7 @@ pub(super) fn stats(stats: &Stats) -> Data {
                 throttled_time: nanoseconds("throttled_usec"),
             },
         },
-        // cgroup version 2 has none of these figures; runc leaves them at zero.
-        cpuset: json!({
-            "cpu_exclusive": 0, "mem_hardwall": 0, "mem_exclusive": 0, "memory_migrate": 0,
-            "memory_spread_page": 0, "memory_spread_slab": 0, "memory_pressure": 0,
-            "sched_load_balance": 0, "sched_relax_domain_level": 0,
-        }),
+        cpuset: CpuSet::default(),
         memory: memory(stats),
         pids: Pids {
             current: stats.pids_current,
