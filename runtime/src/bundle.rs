@@ -1,5 +1,7 @@
 //! `config.json` to a checked [`Bundle`]. The file is the caller's, and not believed.
 
+mod check;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,6 +12,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::unknown_names;
+
+use check::check_linux;
+pub(crate) use check::check_process;
 
 /// Largest `config.json`, in bytes. With a long seccomp profile it has about 100 KiB.
 const MAX_CONFIG: u64 = 2 << 20;
@@ -110,6 +115,7 @@ impl Bundle {
         }
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         check_process(process).map_err(refused)?;
+        check_linux(&spec).map_err(refused)?;
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         if root.path().as_os_str().is_empty() {
             return Err(missing("root.path"));
@@ -142,33 +148,6 @@ pub(crate) fn load_process(path: &Path) -> Result<Process, BundleError> {
     };
     check_process(&process).map_err(refused)?;
     Ok(process)
-}
-
-/// Checks what does not depend on a root file system. Gives the field that is wrong, and what is; the words are runc's.
-pub(crate) fn check_process(process: &Process) -> Result<(), (&'static str, String)> {
-    let refused = |field, problem: &str| Err((field, problem.to_owned()));
-    let args = process.args().as_deref().unwrap_or_default();
-    if args.first().is_none_or(String::is_empty) {
-        return refused("process.args", "args must not be empty");
-    }
-    if process.cwd().as_os_str().is_empty() {
-        return refused("process.cwd", "Cwd property must not be empty");
-    }
-    if !process.cwd().is_absolute() {
-        return refused("process.cwd", "Cwd must be an absolute path");
-    }
-    let env = process.env().as_deref().unwrap_or_default();
-    if let Some(variable) = env
-        .iter()
-        .find(|text| !text.trim_start_matches('=').contains('='))
-    {
-        let problem = format!("invalid environment variable: {variable:?}");
-        return Err(("process.env", problem));
-    }
-    if args.iter().chain(env).any(|text| text.contains('\0')) {
-        return refused("process", "an argument or variable has a NUL byte");
-    }
-    Ok(())
 }
 
 fn check_rootfs(path: &Path) -> Result<(), BundleError> {
@@ -241,8 +220,9 @@ mod tests {
     fn spec() -> Value {
         json!({
             "ociVersion": "1.0.2",
-            "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}},
+            "process": {"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0}, "env": [], "oomScoreAdj": 0},
             "root": {"path": "rootfs"},
+            "linux": {},
         })
     }
 
@@ -288,6 +268,18 @@ mod tests {
             ("/root", Value::Null, "root"),
             ("/process", Value::Null, "process"),
             ("/ociVersion", json!("2.0.0"), "ociVersion"),
+            ("/process/oomScoreAdj", json!(1001), "process.oomScoreAdj"),
+            ("/process/env", json!(["X"]), "variable: \"X\""),
+            (
+                "/linux",
+                json!({"rootfsPropagation": "up"}),
+                "rootfsPropagation=up",
+            ),
+            (
+                "/linux",
+                json!({"namespaces": [{"type": "pid"}, {"type": "pid"}]}),
+                "duplicated ns pid",
+            ),
         ] {
             let mut config = spec();
             *config.pointer_mut(pointer).unwrap() = value;

@@ -86,7 +86,7 @@ const NO_SUCH_COMMAND: u8 = 3;
 
 /// Help and version are answers; everything else is an error, with runc's exit code.
 fn usage(error: &clap::Error) -> ExitCode {
-    if error.kind() == ErrorKind::MissingSubcommand {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
         drop(Cli::command().print_help());
         return ExitCode::SUCCESS;
     }

@@ -1,6 +1,5 @@
 //! Things end badly, and nothing is left.
 
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -72,32 +71,4 @@ fn twenty_cycles_leave_nothing() -> Result<()> {
 #[ignore = "takes ten minutes; run by `cargo xtask test --all`"]
 fn two_hundred_cycles_leave_nothing() -> Result<()> {
     cycles(200)
-}
-
-#[test]
-fn sixty_four_creates_of_one_id_have_one_winner() -> Result<()> {
-    watched(|| {
-        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
-        let create = || {
-            let mut create = Command::new("husk");
-            create
-                .args(["create", "--bundle"])
-                .arg(bundle.path())
-                .arg("one-id");
-            create
-                .stdin(std::process::Stdio::null())
-                .stdout(std::process::Stdio::null());
-            create.stderr(std::process::Stdio::null()).spawn()
-        };
-        let mut children = (0..64)
-            .map(|_| create())
-            .collect::<std::io::Result<Vec<_>>>()?;
-        let mut winners = 0;
-        for child in &mut children {
-            winners += u32::from(tests::output::wait(child, Duration::from_secs(120))?.success());
-        }
-        tests::husk::husk(&["delete", "--force", "one-id"])?.ok();
-        ensure!(winners == 1, "{winners} winners");
-        Ok(())
-    })
 }
