@@ -113,6 +113,14 @@ pub(crate) fn translate(
     })
 }
 
+/// Puts the container into the guest's first network namespace, where the machine's devices are.
+pub(crate) fn use_guests_network(spec: &mut serde_json::Value) {
+    let namespaces = spec.pointer_mut("/linux/namespaces");
+    if let Some(namespaces) = namespaces.and_then(serde_json::Value::as_array_mut) {
+        namespaces.retain(|namespace| namespace["type"] != "network");
+    }
+}
+
 /// Takes out of a process what belongs to the host.
 pub(crate) fn translate_process(process: &mut Process, warnings: &mut Vec<String>) {
     if process

@@ -78,7 +78,7 @@ pub(super) fn undo_unless(context: &Context, id: &str, step: Result<()>) -> Resu
 
 fn monitor(new: NewContainer, report: Report, log: &Log) -> ExitCode {
     let signals = Signals::take().map_err(LifecycleError::Monitor);
-    let made = match signals.and_then(|signals| new.make(signals)) {
+    let made = match signals.and_then(|signals| new.make(signals, log)) {
         Ok(made) => made,
         Err(error) => {
             report.failed(chain(&error));

@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context, args: &RunArgs) -> Result<ExitCode> {
 fn run_here(context: &Context, args: &RunArgs, id: &ContainerId) -> Result<ExitCode> {
     let signals = Signals::take().map_err(LifecycleError::Monitor)?;
     let new = checked(context, &args.create, false)?;
-    let serving = new.make(signals)?.release();
+    let serving = new.make(signals, &context.log)?.release();
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let started = write_pid_file(args.create.pid_file.as_deref(), pid)
         .and_then(|()| Ok(start(&context.root, id, &context.log)?));

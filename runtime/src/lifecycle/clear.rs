@@ -76,6 +76,9 @@ fn remove_sandbox(dir: &ContainerDir, record: Option<&Record>) -> Result<bool, L
     let named = record.and_then(|record| record.vmm?.hold());
     let found = find_by_argument(&sandbox.file(CONFIG));
     named.iter().chain(&found).for_each(Held::end);
+    if let Some(namespace) = record.and_then(|record| record.network.as_ref()) {
+        namespace.clean()?;
+    }
     sandbox.remove(last)?;
     Ok(true)
 }

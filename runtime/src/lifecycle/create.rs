@@ -20,13 +20,13 @@ use crate::hooks;
 use crate::host_view::HostView;
 use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
-use crate::network::Wanted;
+use crate::network::{Namespace, NetworkError, Wanted, Wiring};
 use crate::process::ProcessRef;
 use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, memory_mib, plan};
 use crate::state::{
     ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, Status, View, write_exit,
 };
-use crate::translate::translate;
+use crate::translate::{translate, use_guests_network};
 
 /// A container that exists as a claimed id and a checked plan. Dropping it gives the id back.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ impl NewContainer {
     }
 
     /// Boots the machine and makes the container in it; this process is the monitor.
-    pub(crate) fn make(mut self, signals: Signals) -> Result<Made, LifecycleError> {
+    pub(crate) fn make(mut self, signals: Signals, log: &Log) -> Result<Made, LifecycleError> {
         let shares = std::mem::take(&mut self.shares);
         let network = std::mem::replace(&mut self.network, Wanted::New);
         let Some(dir) = &self.claim.0 else {
@@ -196,8 +196,12 @@ impl NewContainer {
         ShareList::of(dir.path()).write(&shares)?;
         let mut sandbox = match &self.home {
             Some(home) => self.join(home, dir, &mut record)?,
-            None => self.boot(dir, shares, (&mut record, &mut group), &signals)?,
+            None => self.boot(dir, shares, (&mut record, &mut group), &signals, log)?,
         };
+        let network = record.network.as_ref();
+        if network.is_some_and(Namespace::has_interfaces) {
+            use_guests_network(&mut self.spec);
+        }
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
         let (spec, stdio) = (Box::new(self.spec), streams.message.clone());
@@ -235,15 +239,19 @@ impl NewContainer {
         shares: Vec<ShareConfig>,
         (record, group): (&mut Record, &mut Option<Group>),
         signals: &Signals,
+        log: &Log,
     ) -> Result<Sandbox, LifecycleError> {
         let (sandbox, life, lifeline) = SandboxDir::create(&self.root, dir)?;
-        let config = plan(
+        let mut config = plan(
             &self.install,
             &self.bundle.spec,
             self.sandbox_memory,
             shares,
             &sandbox,
         );
+        // The sandbox's directory is there: whoever removes it removes this too.
+        let wiring = wire(record, dir, log)?;
+        config.devices.extend(wiring.devices());
         let booting = Booting::launch(&self.install, &config, &sandbox, (life, lifeline))?;
         let machine = booting.process()?;
         record.vmm = Some(machine);
@@ -254,7 +262,12 @@ impl NewContainer {
             record.cgroup = group.as_ref().map(Group::record);
         }
         dir.write(record)?;
-        Ok(booting.wait(signals)?)
+        let mut sandbox = booting.wait(signals)?;
+        if let Some(network) = wiring.into_network() {
+            let network = Box::new(network);
+            sandbox.agent.done(&Request::Network { network })?;
+        }
+        Ok(sandbox)
     }
 
     /// Makes the container part of a sandbox that runs.
@@ -264,6 +277,12 @@ impl NewContainer {
         dir: &ContainerDir,
         record: &mut Record,
     ) -> Result<Sandbox, LifecycleError> {
+        if let (None, Some(own)) = (&home.network, &mut record.network)
+            && Wiring::plan(own)?.into_network().is_some()
+        {
+            // They would be devices of a machine that runs.
+            return Err(NetworkError::Late.into());
+        }
         let life = home.sandbox.hold()?.ok_or(SandboxError::Ended)?;
         let machine = home.machine.hold().ok_or(SandboxError::Ended)?;
         home.sandbox.link(dir)?;
@@ -343,6 +362,21 @@ fn report_oom(cgroup: &HostCgroup, vmm: Option<ProcessRef>, log: &Log) {
         // The exit code counts for more.
         log.warn(&chain(&error));
     }
+}
+
+/// Connects the interfaces of the container's network namespace to taps for the machine.
+fn wire(record: &mut Record, dir: &ContainerDir, log: &Log) -> Result<Wiring, LifecycleError> {
+    let Some(namespace) = &mut record.network else {
+        return Ok(Wiring::default());
+    };
+    let wiring = Wiring::plan(namespace)?;
+    for what in wiring.left_out() {
+        log.warn(&format!("the guest does not get {what}"));
+    }
+    // Whoever cleans up after a crash finds out here what there may be.
+    dir.write(record)?;
+    wiring.connect()?;
+    Ok(wiring)
 }
 
 fn run_hooks(record: &Record) -> Result<(), LifecycleError> {

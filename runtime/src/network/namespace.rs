@@ -21,6 +21,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 use serde::{Deserialize, Serialize};
 
 use super::NetworkError;
+use super::redirect::{self, Link};
 use crate::bundle::namespaces;
 use crate::process::pids;
 
@@ -76,6 +77,8 @@ pub(crate) struct Namespace {
     pub(crate) id: NamespaceId,
     /// Where to find it again; absent if it ends with the sandbox.
     pub(crate) path: Option<PathBuf>,
+    /// What husk adds to it, noted before it does.
+    pub(super) links: Vec<Link>,
 }
 
 impl Wanted {
@@ -157,7 +160,34 @@ impl Wanted {
         let id = NamespaceId::of(Path::new(OWN)).map_err(failed("identify"))?;
         // Set once: a monitor has one container.
         HOST.get_or_init(|| host.into());
-        Ok(Some(Namespace { id, path }))
+        let links = Vec::new();
+        Ok(Some(Namespace { id, path, links }))
+    }
+}
+
+impl Namespace {
+    /// Whether a machine has taken over interfaces of it.
+    pub(crate) fn has_interfaces(&self) -> bool {
+        !self.links.is_empty()
+    }
+
+    /// Takes away what a sandbox that has ended may have left in the namespace of an engine.
+    pub(crate) fn clean(&self) -> Result<(), NetworkError> {
+        let (Some(path), true) = (&self.path, self.has_interfaces()) else {
+            return Ok(());
+        };
+        // It may have gone, and another may have its name.
+        let Ok(file) = File::open(path) else {
+            return Ok(());
+        };
+        let clean = || match NamespaceId::from(&file.metadata()?) == self.id {
+            true => within(&file, || redirect::remove(&self.links))?,
+            false => Ok(()),
+        };
+        clean().map_err(|source| NetworkError::Clean {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -170,7 +200,7 @@ pub(crate) fn on_host<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T>
 }
 
 /// Does something in another namespace. Only a thread can be there: the process's own place is what engines look at.
-pub(super) fn within<T: Send>(
+fn within<T: Send>(
     namespace: &(impl AsFd + Sync),
     work: impl FnOnce() -> T + Send,
 ) -> io::Result<T> {
