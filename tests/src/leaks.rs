@@ -32,6 +32,8 @@ const EXPECTED_MESSAGES: &[&str] = &[
     "random: crng",
     "kmsg",
     "systemd",
+    // The module of tc's redirections greets as it is loaded.
+    "Mirror/redirect action on",
     // Of the programs that tests run with runc under a seccomp filter; husk never runs one of this name on the host.
     "comm=\"busybox\"",
     // The testbed is an emulator, whose clock jumps under load.

@@ -10,5 +10,6 @@ pub mod engine;
 pub mod husk;
 pub mod leaks;
 pub mod machine;
+pub mod network;
 pub mod output;
 pub mod terminal;
