@@ -86,7 +86,10 @@ const NO_SUCH_COMMAND: u8 = 3;
 
 /// Help and version are answers; everything else is an error, with runc's exit code.
 fn usage(error: &clap::Error) -> ExitCode {
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+    if matches!(
+        error.kind(),
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand
+    ) {
         drop(Cli::command().print_help());
         return ExitCode::SUCCESS;
     }

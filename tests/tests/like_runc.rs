@@ -397,9 +397,13 @@ fn stats_have_runcs_keys((runc, husk): &(String, String)) -> Result<()> {
         let mut event: Value = serde_json::from_str(text)?;
         let data = &mut event["data"];
         data["memory"]["raw"] = json!({});
+        // Left out if nothing is cached.
+        data["memory"]["cache"] = json!(0);
         data["blkio"] = json!({});
         data["hugetlb"] = json!({});
-        Ok(keys(&event.to_string()))
+        let mut keys = keys(&event.to_string());
+        keys.sort();
+        Ok(keys)
     };
     let (runc_keys, husk_keys) = (shape(runc)?, shape(husk)?);
     ensure!(runc_keys == husk_keys, "{runc} {husk}");
