@@ -159,6 +159,7 @@ pub(crate) struct Made {
     sandbox: Sandbox,
     cgroup: Option<Group>,
     vmm: Option<ProcessRef>,
+    network: Option<Namespace>,
     claim: Claim,
 }
 
@@ -228,6 +229,7 @@ impl NewContainer {
             sandbox,
             cgroup: group,
             vmm: record.vmm,
+            network: record.network,
             claim: self.claim,
         })
     }
@@ -307,6 +309,7 @@ impl Made {
             sandbox: self.sandbox,
             cgroup: self.cgroup.map(Group::keep),
             vmm: self.vmm,
+            network: self.network,
             path,
             id,
         }
@@ -323,6 +326,7 @@ pub(crate) struct Serving {
     cgroup: Option<HostCgroup>,
     /// The machine, which may be in the cgroup and outlive the container.
     vmm: Option<ProcessRef>,
+    network: Option<Namespace>,
     path: PathBuf,
     id: String,
 }
@@ -341,7 +345,13 @@ impl Serving {
         if let Some(cgroup) = &self.cgroup {
             cgroup.unthrottle();
         }
-        self.sandbox.leave(&self.id);
+        let last = self.sandbox.leave(&self.id);
+        if let (true, Some(network)) = (last, &self.network)
+            && let Err(error) = network.clean()
+        {
+            // `delete` tries again.
+            log.warn(&chain(&error));
+        }
         if let Some(cgroup) = self.cgroup.filter(|_| exit.oom_killed) {
             report_oom(&cgroup, self.vmm, log);
         }

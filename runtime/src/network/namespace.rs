@@ -171,11 +171,12 @@ impl Namespace {
         !self.links.is_empty()
     }
 
-    /// Takes away what a sandbox that has ended may have left in the namespace of an engine.
+    /// Takes away what a sandbox that has ended has left in it, if this process is in it or finds it.
     pub(crate) fn clean(&self) -> Result<(), NetworkError> {
-        let (Some(path), true) = (&self.path, self.has_interfaces()) else {
+        if !self.has_interfaces() {
             return Ok(());
-        };
+        }
+        let path = self.path.as_deref().unwrap_or(Path::new(OWN));
         // It may have gone, and another may have its name.
         let Ok(file) = File::open(path) else {
             return Ok(());
@@ -185,7 +186,7 @@ impl Namespace {
             false => Ok(()),
         };
         clean().map_err(|source| NetworkError::Clean {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })
     }

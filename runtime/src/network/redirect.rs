@@ -74,18 +74,20 @@ impl Link {
     }
 
     fn remove(&self, netlink: &Netlink) -> io::Result<()> {
-        // It takes its queueing discipline along.
-        if let Ok(tap) = index_of(&self.tap) {
-            let mut message = LinkMessage::default();
-            message.header.index = tap;
-            netlink.request(RouteNetlinkMessage::DelLink(message), 0)?;
-        }
+        // First: the kernel complains of packets for a tap that is down.
         let request = RouteNetlinkMessage::DelQueueDiscipline(discipline(self.index));
         match netlink.request(request, 0) {
             // Not made yet, or the interface has gone.
-            Err(error) if is_gone(&error) => Ok(()),
-            outcome => outcome,
+            Err(error) if is_gone(&error) => {}
+            outcome => outcome?,
         }
+        let Ok(tap) = index_of(&self.tap) else {
+            return Ok(());
+        };
+        // It takes its queueing discipline along.
+        let mut message = LinkMessage::default();
+        message.header.index = tap;
+        netlink.request(RouteNetlinkMessage::DelLink(message), 0)
     }
 }
 

@@ -228,9 +228,10 @@ impl Sandbox {
     }
 
     /// Ends the container `id`, and with the last one of its sandbox the machine, once the guest has written back what its programs
-    /// left in memory. How the guest would power off after that is of no interest to anybody.
-    pub(crate) fn leave(mut self, id: &str) {
-        if self.life.is_last() {
+    /// left in memory. How the guest would power off after that is of no interest to anybody. Says whether it was the last.
+    pub(crate) fn leave(mut self, id: &str) -> bool {
+        let last = self.life.is_last();
+        if last {
             // The machine ends when this is dropped, whatever the agent says.
             drop(self.agent.shut_down(WRITE_BACK_LIMIT));
         } else {
@@ -241,6 +242,7 @@ impl Sandbox {
                 wait_readable(self.agent.as_fd(), LEAVE_LIMIT);
             }
         }
+        last
     }
 
     /// Why the machine ended, if it has.
