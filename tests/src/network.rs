@@ -2,15 +2,24 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
 
+use crate::leaks;
 use crate::output::{self, Output};
 
 /// Runs a line of the shell to its end.
 pub fn shell(line: &str) -> Result<Output> {
     output::run(Command::new("sh").args(["-c", line]), b"")
+}
+
+/// [`leaks::watched`] for tests with such namespaces: the first one brings a mount that stays.
+pub fn watched(test: impl FnOnce() -> Result<()>) -> Result<()> {
+    static READY: Once = Once::new();
+    READY.call_once(|| drop(shell("ip netns add ready && ip netns del ready")));
+    leaks::watched(test)
 }
 
 /// A network namespace with a name, as `ip netns` makes it. It goes with its interfaces when it goes out of scope.
@@ -43,7 +52,8 @@ impl Namespace {
             ip link set tv{n} up
             ip -n {name} addr add 10.200.{n}.2/24 broadcast + dev {interface}
             ip -n {name} addr add fd00:{n}::2/64 dev {interface} nodad
-            ip -n {name} link set {interface} up"
+            ip -n {name} link set {interface} up
+            until ip -n {name} link show dev {interface} | grep -q 'state UP'; do sleep 0.05; done"
         );
         shell(&script)?.ok();
         Ok(())

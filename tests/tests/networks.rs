@@ -10,8 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::bundle::Bundle;
 use tests::husk::{self, Container, husk};
-use tests::leaks::watched;
-use tests::network::{Namespace, shell};
+use tests::network::{Namespace, shell, watched};
 use tests::output;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -31,6 +30,12 @@ fn bundle(path: Option<&Path>, line: &str) -> Result<Bundle> {
         .shell(line)?
         .set("/process/capabilities", all)?
         .set("/linux/namespaces", namespaces)
+}
+
+fn untouched(namespace: &Namespace, before: &str) -> Result<()> {
+    let after = namespace.inventory()?;
+    ensure!(before == after, "before:\n{before}\nafter:\n{after}");
+    Ok(())
 }
 
 #[test]
@@ -72,15 +77,14 @@ fn the_guest_has_the_interfaces_of_the_namespace() -> Result<()> {
         ] {
             ensure!(seen.ok().contains(expected), "no {expected:?} in {seen:?}");
         }
-        let after = namespace.inventory()?;
-        ensure!(before == after, "before:\n{before}\nafter:\n{after}");
+        untouched(&namespace, &before)?;
         Ok(())
     })
 }
 
 #[test]
 fn bytes_arrive_as_they_were_sent_in_both_directions() -> Result<()> {
-    const SIZE: usize = 20 << 20;
+    const SIZE: usize = 4 << 20;
     watched(|| {
         let namespace = Namespace::new()?;
         namespace.connect("eth0", 3)?;
@@ -147,8 +151,7 @@ fn what_a_killed_monitor_leaves_is_cleaned_by_force() -> Result<()> {
         container.wait_for("stopped", SOON)?;
         let deleted = husk(&["delete", "--force", container.id()])?;
         ensure!(deleted.status.success(), "{deleted:?}");
-        let after = namespace.inventory()?;
-        ensure!(before == after, "before:\n{before}\nafter:\n{after}");
+        untouched(&namespace, &before)?;
         // And it can be used again.
         let again = husk::run(&self::bundle(
             Some(&namespace.path()),
@@ -232,7 +235,7 @@ fn networks_of_others_are_refused_and_not_touched() -> Result<()> {
         let refused = refused?;
         let text = refused.fails_with(1);
         ensure!(text.contains(&format!("process {}", other.id())), "{text}");
-        ensure!(namespace.inventory()? == before);
+        untouched(&namespace, &before)?;
         Ok(())
     })
 }
@@ -248,7 +251,7 @@ fn an_interface_that_is_redirected_already_is_refused_by_name() -> Result<()> {
         let refused = husk::run(&bundle(Some(&namespace.path()), "true")?)?;
         let text = refused.fails_with(1);
         ensure!(text.contains("\"eth0\" has an ingress"), "{text}");
-        ensure!(namespace.inventory()? == before);
+        untouched(&namespace, &before)?;
         Ok(())
     })
 }

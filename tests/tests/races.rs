@@ -115,8 +115,9 @@ fn damaged_state_is_told_and_deleted_by_force_only() -> Result<()> {
             .join(container.id())
             .join("state.json");
         let whole = fs::read(&file)?;
-        let other_version =
-            String::from_utf8(whole.clone())?.replace("\"version\":1", "\"version\":99");
+        let mut other_version: serde_json::Value = serde_json::from_slice(&whole)?;
+        other_version["version"] = json!(99);
+        let other_version = other_version.to_string();
         for bytes in [
             &b""[..],
             &whole[..whole.len() / 2],
