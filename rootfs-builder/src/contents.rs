@@ -78,6 +78,49 @@ impl Contents {
         Ok(())
     }
 
+    /// Calls `sink` with the whole of a file, holes as zeros, in chunks of `size` bytes; the last may be shorter.
+    pub(crate) fn chunks(
+        &self,
+        source: &Source,
+        map: &tar::Contents,
+        size: usize,
+        mut sink: impl FnMut(&[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut chunk = Vec::with_capacity(size);
+        let mut at = 0;
+        let mut feed = |bytes: &[u8], mut zeros: u64, at: &mut u64| -> io::Result<()> {
+            *at += zeros + bytes.len() as u64;
+            let mut bytes = bytes;
+            while zeros > 0 || !bytes.is_empty() {
+                let space = size - chunk.len();
+                if zeros > 0 {
+                    let count = space.min(usize::try_from(zeros).unwrap_or(space));
+                    chunk.resize(chunk.len() + count, 0);
+                    zeros -= count as u64;
+                } else {
+                    let (now, later) = bytes.split_at(space.min(bytes.len()));
+                    chunk.extend_from_slice(now);
+                    bytes = later;
+                }
+                if chunk.len() == size {
+                    sink(&chunk)?;
+                    chunk.clear();
+                }
+            }
+            Ok(())
+        };
+        self.pieces(source, map, |offset, bytes| {
+            feed(bytes, offset - at, &mut at)
+        })?;
+        let rest = map.size - at;
+        feed(&[], rest, &mut at)?;
+        if chunk.is_empty() {
+            Ok(())
+        } else {
+            sink(&chunk)
+        }
+    }
+
     /// A file below the directory that a tree was read from; no link leads out of it.
     fn open(&self, path: &Path) -> io::Result<File> {
         let directory = self.directory.as_ref().ok_or(io::ErrorKind::NotFound)?;

@@ -1,6 +1,10 @@
 //! The same image unpacked by husk-rootfs, by umoci and by Podman: the same tree, to the last attribute and date.
 //!
 //! These need root and programs that not every machine has (Debian packages umoci and podman), so they run when asked for.
+#![expect(
+    clippy::unwrap_used,
+    reason = "it is test code, though clippy sees no #[test] in it"
+)]
 
 mod support;
 
@@ -10,8 +14,9 @@ use std::process::Command;
 
 use support::layout::Layout;
 use support::place::{Place, oci, pack};
-use support::tar::{self, Entry, archive, raw};
-use support::{listing, stderr, unpack};
+use support::special::root;
+use support::tar::{Entry, archive};
+use support::{listing, special, stderr, unpack};
 
 /// Runs a program, which must succeed, and returns what it wrote.
 fn run(command: &mut Command) -> String {
@@ -72,71 +77,6 @@ fn compare(name: &str, layers: &[Vec<u8>]) {
     fs::remove_dir_all(place.path("layout")).unwrap();
 }
 
-/// The root with a date of its own, which all three take from the image.
-fn root() -> Entry {
-    Entry::dir("./").record("mtime", "1234567890.123456789")
-}
-
-/// Hard links say what their file says: of other links umoci and Podman make different things. Dates are after 1970, which Podman
-/// has for all before.
-fn special() -> Vec<Vec<u8>> {
-    let lower = [
-        root(),
-        Entry::dir("bin"),
-        Entry::file("bin/su", b"#!/bin/sh\n").mode(0o4755),
-        Entry::file("bin/wall", b"x").mode(0o2755).owner(0, 5),
-        Entry::hard_link("bin/sudo", "bin/su").mode(0o4755),
-        Entry::dir("tmp").mode(0o1777),
-        Entry::dir("etc"),
-        Entry::symlink("etc/mtab", "../proc/self/mounts"),
-        Entry::file("etc/shadow", b"root:*:1::::::\n")
-            .mode(0o640)
-            .owner(0, 42),
-        Entry::file("etc/long", b"l").record("path", format!("etc/{}", "n".repeat(200))),
-        Entry::file("etc/dated", b"d").record("mtime", "5.25"),
-        Entry::file("etc/big-owner", b"o").owner(3_000_000_000, 4_000_000_000),
-        Entry::dir("dev"),
-        Entry::device(b'3', "dev/null", 1, 3).mode(0o666),
-        Entry::device(b'4', "dev/sda", 8, 0).owner(0, 6),
-        Entry::of_kind(b'6', "dev/initctl").mode(0o600),
-        Entry::file("bin/ping", b"p").record(
-            "SCHILY.xattr.security.capability",
-            b"\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-        ),
-        Entry::file("etc/noted", b"n").record("SCHILY.xattr.user.note", b"a\0b\n"),
-        Entry::dir("var"),
-        Entry::dir("var/gone"),
-        Entry::file("var/gone/a", b"a"),
-        Entry::dir("var/kept"),
-        Entry::file("var/kept/old", b"o"),
-        Entry::file("var/file", b"f"),
-    ];
-    // Version 1.0: umoci does not read the others.
-    let content = [tar::padded(b"1\n1048576\n4\n"), b"data".to_vec()].concat();
-    let sparse = Entry::file("var/stored", &content)
-        .record("GNU.sparse.major", "1")
-        .record("GNU.sparse.minor", "0")
-        .record("GNU.sparse.name", "var/sparse")
-        .record("GNU.sparse.realsize", "3145728")
-        .bytes();
-    let upper = [
-        Entry::dir("var"),
-        Entry::file("var/.wh.file", b""),
-        Entry::file("var/.wh.gone", b""),
-        Entry::dir("var/kept").mode(0o700).owner(7, 7),
-        Entry::file("var/kept/.wh..wh..opq", b""),
-        Entry::file("var/kept/new", b"n"),
-        Entry::dir("etc"),
-        Entry::file("etc/mtab", b"a file now"),
-        Entry::dir("bin"),
-        Entry::hard_link("bin/doas", "bin/su").mode(0o4755),
-        Entry::dir("tmp").mode(0o1777),
-    ];
-    let mut lower: Vec<Vec<u8>> = lower.iter().map(Entry::bytes).collect();
-    lower.push(sparse);
-    vec![raw(&lower), archive(&upper)]
-}
-
 #[test]
 #[ignore = "needs root, umoci and podman"]
 fn five_images_are_the_same_by_three_programs() {
@@ -144,7 +84,7 @@ fn five_images_are_the_same_by_three_programs() {
         "one file",
         &[archive(&[root(), Entry::file("hello", b"hello")])],
     );
-    compare("every special case", &special());
+    compare("every special case", &special::layers());
     let many: Vec<Entry> = std::iter::once(root())
         .chain((0..40).map(|n| Entry::dir(format!("d{n}"))))
         .chain((0..2000).map(|n| {

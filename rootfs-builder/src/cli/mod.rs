@@ -5,7 +5,7 @@ mod image;
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compression::Compression;
 
@@ -27,6 +27,7 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Unpack(Box<UnpackArguments>),
+    Erofs(Box<ErofsArguments>),
     Initrd(Box<InitrdArguments>),
 }
 
@@ -50,6 +51,34 @@ pub(crate) struct UnpackArguments {
     /// Leave out what only root may do: owners, devices, and attributes of the namespaces trusted and security
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+/// Make an EROFS image of an image: a read-only disk for a guest, without root and without mounting
+///
+/// The same image gives the same bytes on any machine and any day. SOURCE_DATE_EPOCH, if set, is the date of what the image
+/// gives none.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs erofs oci:layout:latest root.erofs
+  husk-rootfs erofs --compress lz4 docker-archive:saved.tar root.erofs")]
+pub(crate) struct ErofsArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    /// The file that is made
+    #[arg(value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// How files are compressed in it
+    #[arg(long, value_name = "KIND", value_enum, default_value = "none")]
+    pub(crate) compress: ErofsCompression,
+}
+
+/// How the files of an EROFS image are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ErofsCompression {
+    None,
+    Lz4,
 }
 
 /// Pack the agent, as /init, into an initrd

@@ -1,7 +1,11 @@
 //! What the program does: one command a module, from its arguments to the text of its result.
 
+mod erofs;
 mod source;
 mod unpack;
+
+use std::io;
+use std::path::PathBuf;
 
 use thiserror::Error;
 
@@ -24,6 +28,8 @@ pub(crate) enum CommandError {
         image: String,
         source: Box<DirectoryError>,
     },
+    #[error("cannot write {}", path.display())]
+    Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Initrd(#[from] InitrdError),
 }
@@ -35,6 +41,7 @@ pub(crate) enum CommandError {
 pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
     match &cli.command {
         Command::Unpack(arguments) => unpack::run(arguments),
+        Command::Erofs(arguments) => erofs::run(arguments),
         Command::Initrd(arguments) => match initrd::build(arguments) {
             Ok(()) => Ok(String::new()),
             Err(error) => Err(CommandError::from(error)),

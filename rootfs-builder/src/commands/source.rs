@@ -3,11 +3,11 @@
 use std::env;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde_json::{Value, json};
 use thiserror::Error;
 
 use crate::cli::ImageArguments;
-use crate::image::{self, AssembleError, Assembled, Image, LayerSummary, OpenError};
+use crate::image::{self, AssembleError, Assembled, Image, OpenError};
 
 use super::CommandError;
 
@@ -33,27 +33,19 @@ pub(crate) struct Read {
     pub(crate) assembled: Assembled,
 }
 
-/// What the result of every command says of the image.
-#[derive(Serialize)]
-pub(crate) struct ImageSummary<'a> {
-    image: String,
-    digest: Option<String>,
-    config_digest: Option<String>,
-    layers: &'a [LayerSummary],
-}
-
 impl Read {
-    pub(crate) fn summary(&self, arguments: &ImageArguments) -> ImageSummary<'_> {
-        ImageSummary {
-            image: arguments.image.to_string(),
-            digest: self.image.digest.map(|digest| digest.to_string()),
-            config_digest: self
-                .image
-                .config
-                .as_ref()
-                .map(|(digest, _)| digest.to_string()),
-            layers: &self.assembled.layers,
+    /// The result of a command as it is printed: what the image is, and what the command made of it.
+    pub(crate) fn result(&self, arguments: &ImageArguments, mut result: Value) -> String {
+        if !arguments.json {
+            return String::new();
         }
+        result["image"] = json!({
+            "image": arguments.image.to_string(),
+            "digest": self.image.digest.map(|digest| digest.to_string()),
+            "config_digest": self.image.config.as_ref().map(|(digest, _)| digest.to_string()),
+            "layers": &self.assembled.layers,
+        });
+        format!("{result:#}\n")
     }
 }
 
@@ -81,8 +73,17 @@ fn read_image(arguments: &ImageArguments) -> Result<Read, SourceError> {
     Ok(Read { image, assembled })
 }
 
+/// The date of what is made of an image.
+pub(crate) fn date_of(arguments: &ImageArguments) -> Result<i64, CommandError> {
+    let failed = |source| CommandError::Image {
+        image: arguments.image.to_string(),
+        source: Box::new(source),
+    };
+    date().map_err(failed)
+}
+
 /// What `SOURCE_DATE_EPOCH` says, or 1970.
-pub(crate) fn date() -> Result<i64, SourceError> {
+fn date() -> Result<i64, SourceError> {
     match env::var(DATE) {
         Ok(text) => text.parse().map_err(|_| SourceError::Date(text)),
         Err(env::VarError::NotPresent) => Ok(0),

@@ -16,13 +16,6 @@ pub(super) fn run(arguments: &UnpackArguments) -> Result<String, CommandError> {
         source: Box::new(source),
     };
     let written = written.map_err(failed)?;
-    if !arguments.image.json {
-        return Ok(String::new());
-    }
-    let result = json!({
-        "image": read.summary(&arguments.image),
-        "directory": arguments.directory,
-        "written": written,
-    });
-    Ok(format!("{result:#}\n"))
+    let result = json!({"directory": arguments.directory, "written": written});
+    Ok(read.result(&arguments.image, result))
 }

@@ -14,7 +14,7 @@ use oci_spec::image::ImageConfiguration;
 
 use crate::digest::Digest;
 
-pub(crate) use assemble::{AssembleError, Assembled, LayerSummary, assemble};
+pub(crate) use assemble::{AssembleError, Assembled, assemble};
 pub(crate) use open::{OpenError, Options, open};
 pub(crate) use platform::Platform;
 pub(crate) use reference::Reference;

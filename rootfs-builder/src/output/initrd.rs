@@ -4,15 +4,16 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
-use std::fs::{File, Permissions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::cli::InitrdArguments;
 use crate::cpio::{self, Entry};
+
+use super::whole;
 
 /// Largest file that is packed: an initrd is unpacked into the guest's memory, and a larger one is a mistake.
 const MAX_FILE_SIZE: u64 = 256 << 20;
@@ -23,7 +24,6 @@ const MAX_NAME_LEN: usize = 4095;
 const INIT: &str = "init";
 const INIT_MODE: u32 = 0o755;
 const DIRECTORY_MODE: u32 = 0o755;
-const OUTPUT_MODE: u32 = 0o644;
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
 /// Why an initrd could not be made.
@@ -70,7 +70,7 @@ pub(crate) fn build(arguments: &InitrdArguments) -> Result<()> {
         source,
     };
     let archive = tree.archive().map_err(failed)?;
-    write_whole(&arguments.output, |file| {
+    whole::write(&arguments.output, |file| {
         arguments.compress.write(&archive, file)
     })
     .map_err(failed)
@@ -167,24 +167,6 @@ impl Tree {
         }
         writer.finish()
     }
-}
-
-/// Writes a file under a temporary name in the same directory and renames it: it appears whole or not at all.
-fn write_whole(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut file = tempfile::Builder::new()
-        .prefix(".husk-rootfs-")
-        .permissions(Permissions::from_mode(OUTPUT_MODE))
-        .tempfile_in(directory)?;
-    write(&mut file)?;
-    file.persist(path).map_err(|error| error.error)?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -178,6 +178,15 @@ impl Node {
     pub(crate) fn is_directory(&self) -> bool {
         matches!(self.kind, Kind::Directory(_))
     }
+
+    /// The length of a file, or of the target of a symbolic link.
+    pub(crate) fn size(&self) -> u64 {
+        match &self.kind {
+            Kind::File(_, contents) => contents.size,
+            Kind::Symlink(target) => target.len() as u64,
+            _ => 0,
+        }
+    }
 }
 
 fn implied(time: i64) -> Attributes {

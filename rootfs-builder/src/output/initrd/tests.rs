@@ -1,6 +1,7 @@
 //! Tests of the initrd as a whole: arguments in, a file out.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 
 use tempfile::TempDir;
 

@@ -1,0 +1,107 @@
+//! Disk images, mounted by the kernel of this machine: the same tree as the directory that is unpacked of the same image.
+//!
+//! Mounting needs root and a kernel with the file system; where that is missing a test says so and looks no further.
+#![expect(clippy::print_stderr, reason = "tells what could not be tested here")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "it is test code, though clippy sees no #[test] in it"
+)]
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::layout::Layout;
+use support::place::{Place, oci};
+use support::{husk_rootfs, listing, special, stderr, unpack};
+
+/// Runs a program and returns whether it succeeded, with what it wrote.
+fn run(command: &mut Command) -> (bool, String) {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&text).into_owned(),
+    )
+}
+
+/// A mounted image.
+struct Mounted(std::path::PathBuf);
+
+impl Mounted {
+    /// Mounts an image, if this machine can.
+    fn new(place: &Place, kind: &str, image: &Path) -> Option<Self> {
+        let supported = std::fs::read_to_string("/proc/filesystems").unwrap();
+        if !support::is_root()
+            || !supported.contains(kind)
+            || !Path::new("/dev/loop-control").exists()
+        {
+            eprintln!("not mounted: needs root, loop devices and a kernel with {kind}");
+            return None;
+        }
+        let at = place.path("mounted");
+        std::fs::create_dir_all(&at).unwrap();
+        let (done, text) = run(Command::new("mount")
+            .args(["-t", kind, "-o", "ro,loop"])
+            .arg(image)
+            .arg(&at));
+        assert!(done, "{text}");
+        Some(Self(at))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg(&self.0));
+    }
+}
+
+/// Makes a disk of an image with every special case, and compares what is mounted with what is unpacked.
+fn same_as_unpacked(kind: &str, options: &[&str]) {
+    let place = Place::new();
+    Layout(&place.path("layout")).image(&special::layers());
+    let image = place.path("disk.img");
+    let output = husk_rootfs()
+        .arg(kind)
+        .args(options)
+        .arg(oci(&place.path("layout")))
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let root = place.path("work/root");
+    let unpacked = unpack(&oci(&place.path("layout")), &root, &[]);
+    assert!(unpacked.status.success(), "{}", stderr(&unpacked));
+    if let Some(mounted) = Mounted::new(&place, kind, &image) {
+        similar(&listing::full(&root), &listing::full(&mounted.0));
+    }
+}
+
+/// Compares line by line, and shows the lines that differ.
+fn similar(expected: &[String], found: &[String]) {
+    let missing: Vec<&String> = expected
+        .iter()
+        .filter(|line| !found.contains(line))
+        .collect();
+    let more: Vec<&String> = found
+        .iter()
+        .filter(|line| !expected.contains(line))
+        .collect();
+    assert!(
+        missing.is_empty() && more.is_empty(),
+        "missing {missing:#?}\nmore {more:#?}"
+    );
+}
+
+#[test]
+fn an_erofs_image_is_the_same_tree() {
+    same_as_unpacked("erofs", &[]);
+}
+
+#[test]
+fn a_compressed_erofs_image_is_the_same_tree() {
+    same_as_unpacked("erofs", &["--compress", "lz4"]);
+}
