@@ -16,6 +16,11 @@ pub const SHARES_DIR: &str = "/run/husk/shares";
 /// virtio-fs tag of that device.
 pub const SHARES_TAG: &str = "husk";
 
+/// Extended attribute of [`SHARES_DIR`] that the agent sets when the machine is about to end. From then on a `sync` of the guest
+/// brings its writes to the host's kernel, as the end of any process does, and not to the host's disk: that could wait for
+/// whatever else is being written there.
+pub const LAST_SYNC: &str = "user.husk.last_sync";
+
 /// One call. `id` is the container's; `exec` names a further process in it, absent for the container's first.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields)]

@@ -145,6 +145,20 @@ fn a_sync_in_a_container_reaches_the_disk_of_the_host() -> Result<()> {
     })
 }
 
+#[test]
+fn the_end_of_a_container_does_not_wait_for_the_disk_of_the_host() -> Result<()> {
+    const MARKER: &[u8] = b"another marker that is nowhere else";
+    watched(|| {
+        let disk = Disk::new()?;
+        let mnt = disk.dir.path().join("mnt");
+        let bundle = Bundle::busybox()?.bind(&mnt, "/mnt", &[])?;
+        husk::run_with_input(&bundle.shell("cat > /mnt/file")?, MARKER)?.ok();
+        ensure!(fs::read(mnt.join("file"))? == MARKER);
+        ensure!(!disk.contains(MARKER)?, "it has been written back");
+        Ok(())
+    })
+}
+
 /// Changes every page of a file by a mapping, and is gone.
 const LAST_MOMENT: &str = "
 import mmap, os

@@ -5,8 +5,8 @@
 
 use std::sync::Mutex;
 
-use protocol::rpc::{SHARES_DIR, SHARES_TAG};
-use rustix::fs::CWD;
+use protocol::rpc::{LAST_SYNC, SHARES_DIR, SHARES_TAG};
+use rustix::fs::{CWD, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
@@ -100,6 +100,12 @@ pub(crate) fn mount_shares() -> Result<(), MountError> {
         *mounted = true;
     }
     Ok(())
+}
+
+/// Tells the host that the machine is about to end.
+pub(crate) fn announce_last_sync() {
+    // Without shares there is nothing to write back, and nobody to tell.
+    let _outcome = rustix::fs::setxattr(SHARES_DIR, LAST_SYNC, &[], XattrFlags::empty());
 }
 
 impl Mount {

@@ -13,7 +13,7 @@ use protocol::rpc::{ErrorCode, Reply, Request};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
-use crate::boot::poweroff;
+use crate::boot::{mounts, poweroff};
 use crate::container::{Call, Containers, Failure, Lifelines};
 use crate::network;
 
@@ -170,6 +170,7 @@ fn set_up_network(network: &Network) -> Call {
 /// The reply goes out when all is written back: the host need not wait for more.
 fn shut_down(socket: &File, containers: &Containers) {
     containers.kill_all();
+    mounts::announce_last_sync();
     rustix::fs::sync();
     drop(frame::write(socket, &Reply::Done {}));
     let errno = poweroff::power_off();

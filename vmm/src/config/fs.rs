@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use devices::virtio::fs::{Cache, MAX_TAG, Options};
+use protocol::rpc::LAST_SYNC;
 use protocol::sandbox::{CachePolicy, FsConfig, ShareConfig};
 
 use super::ConfigError;
@@ -29,6 +30,7 @@ impl FsSpec {
             root: SHARES.to_owned(),
             cache: self.cache,
             writeback: self.writeback,
+            last_sync: LAST_SYNC,
         }
     }
 }

@@ -9,7 +9,6 @@
 //! Whatever the guest sends, its chain comes back, with a reply if it has room for one.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,7 +24,7 @@ use super::fsetid::WithoutFsetid;
 use super::negotiate::{self, Offer};
 use super::reply;
 use super::request::{HEADER, Request};
-use super::sync;
+use super::sync::Sync;
 use crate::virtio::queue::Chain;
 
 /// What the guest may cache of the host's files.
@@ -48,6 +47,8 @@ pub struct Options {
     pub cache: Cache,
     /// Whether it may gather writes.
     pub writeback: bool,
+    /// The extended attribute of the root that a guest sets when it is about to end: a `sync` need not reach the disk then.
+    pub last_sync: &'static str,
 }
 
 impl Options {
@@ -99,7 +100,7 @@ pub(super) struct Outcome {
 pub(super) struct FsServer {
     fs: Arc<PassthroughFs>,
     server: Server<Arc<PassthroughFs>>,
-    root: PathBuf,
+    sync: Sync,
     initialized: bool,
 }
 
@@ -110,7 +111,7 @@ impl FsServer {
         Ok(Self {
             server: Server::new(Arc::clone(&fs)),
             fs,
-            root: PathBuf::from(&options.root),
+            sync: Sync::new(options),
             initialized: false,
         })
     }
@@ -144,6 +145,7 @@ impl FsServer {
     pub(super) fn forget_guest(&mut self) {
         if self.initialized {
             self.initialized = false;
+            self.sync.begin();
             self.fs.destroy();
         }
     }
@@ -173,6 +175,9 @@ impl FsServer {
                 let written = self.forward(chain, request)?;
                 reply::mark_submounts(chain, written);
                 Ok(written)
+            }
+            Opcode::Setxattr if self.sync.is_last(&request) => {
+                Ok(reply::success(chain, request.header.unique, &[]))
             }
             _ => self.forward(chain, request),
         }
@@ -230,7 +235,7 @@ impl FsServer {
 
     fn sync(&self, chain: &Chain, request: &Request) -> Result<u32, i32> {
         let path = self.fs.readlinkat_proc_file(request.header.nodeid);
-        path.and_then(|path| sync::sync(&self.root, &path))
+        path.and_then(|path| self.sync.write_back(&path))
             .map_err(|error| errno(&error))?;
         Ok(reply::success(chain, request.header.unique, &[]))
     }

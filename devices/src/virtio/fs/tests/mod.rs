@@ -31,6 +31,7 @@ const QUEUE_LEN: u16 = 64;
 const REQUEST_AT: u64 = 0x10_0000;
 const REPLY_AT: u64 = 0x40_0000;
 const MEMORY: usize = 0x80_0000;
+const LAST_SYNC: &str = "user.test.last";
 /// Room for any reply.
 const ROOM: u32 = MAX_IO + 4096;
 
@@ -68,6 +69,7 @@ impl Guest {
             root: directory.as_path().to_str().unwrap().to_owned(),
             cache,
             writeback: false,
+            last_sync: LAST_SYNC,
         };
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
         Self {
