@@ -1,5 +1,6 @@
 //! Bad input: one line of typed error that names the field or the object, soon, and nothing left.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +9,7 @@ use tests::bundle::Bundle;
 use tests::husk::{self, husk};
 use tests::leaks::watched;
 use tests::machine::{INITRD, KERNEL, Machine};
+use tests::output::{self, Output};
 
 /// The figure of SECURITY.md S13 is 100 ms on a real machine; the testbed is an emulator.
 const SOON: Duration = Duration::from_secs(2);
@@ -150,6 +152,8 @@ fn text_that_is_no_sandbox_config_is_refused() -> Result<()> {
         refuses(&Machine::raw(text)?, "config.json")?;
     }
     refuses(&Machine::raw(b"{\"vcpus\": 1, \"vcpus\": 2}")?, "vcpus")?;
+    let beyond = b"{\"memory\": {\"size_mib\": 18446744073709551616}}";
+    refuses(&Machine::raw(beyond)?, "memory.size_mib")?;
     refuses(&Machine::raw(&vec![b' '; 64 << 20])?, "config.json")
 }
 
@@ -164,6 +168,35 @@ fn a_truncated_kernel_is_refused() -> Result<()> {
         refuses(&machine, "boot.kernel")?;
     }
     Ok(())
+}
+
+/// Runs a command where `/dev` is empty but for what every program needs.
+fn without_kvm(command: &str) -> Result<Output> {
+    let empty = "for node in null zero; do touch /tmp/$node; mount --bind /dev/$node /tmp/$node; done; \
+                 mount --rbind /tmp /dev";
+    let script = format!("mount -t tmpfs none /tmp && {{ {empty}; }} && exec {command}");
+    let mut unshare = Command::new("unshare");
+    output::run(unshare.args(["--mount", "sh", "-c", &script]), b"")
+}
+
+#[test]
+fn a_host_without_kvm_is_told_so() -> Result<()> {
+    watched(|| {
+        let kernel = json!({"boot": {"kernel": KERNEL, "initrd": INITRD, "cmdline": ""}});
+        // What is in /tmp is not seen there.
+        let dir = tempfile::TempDir::with_prefix_in("husk-no-kvm-", "/var/tmp")?;
+        let config = dir.path().join("config.json");
+        std::fs::write(&config, kernel.to_string())?;
+        let start = Instant::now();
+        let out = without_kvm(&format!("husk-vmm --config {}", config.display()))?;
+        ensure!(start.elapsed() < SOON, "took {:?}", start.elapsed());
+        let said = out.fails_with(3);
+        ensure!(
+            said.contains("no /dev/kvm") && said.contains("cargo xtask testbed"),
+            "{said}"
+        );
+        Ok(())
+    })
 }
 
 /// `husk run` refuses the bundle with code 1, in one line that has `named`.
@@ -221,6 +254,26 @@ fn an_id_in_use_is_refused_and_the_container_lives_on() -> Result<()> {
     run_refuses(&Bundle::busybox()?, container.id(), container.id())?;
     ensure!(container.status()? == "running");
     Ok(())
+}
+
+#[test]
+fn verbs_that_need_a_program_refuse_a_dead_sandbox() -> Result<()> {
+    watched(|| {
+        let bundle = Bundle::busybox()?.args(&["sleep", "1000"])?;
+        let container = husk::Container::running(&bundle)?;
+        husk::kill(container.vmm()?)?;
+        container.wait_for("stopped", SOON)?;
+        for (verb, args) in [("exec", &["true"][..]), ("kill", &["TERM"]), ("start", &[])] {
+            let out = container.verb(verb, args)?;
+            ensure!(!out.status.success(), "{verb}: {out:?}");
+            ensure!(
+                out.stderr.trim_end().lines().count() == 1,
+                "{verb}: {out:?}"
+            );
+        }
+        container.verb("delete", &[])?.ok();
+        Ok(())
+    })
 }
 
 #[test]

@@ -11,8 +11,8 @@ use tests::debian_guest::DebianGuest;
 use tests::leaks::watched;
 use tests::output;
 
-/// Either takes minutes in the testbed.
-const LIMIT: Duration = Duration::from_secs(25 * 60);
+/// Either takes minutes in the testbed, fsx half an hour.
+const LIMIT: Duration = Duration::from_secs(60 * 60);
 
 /// Where `cargo xtask test --all` puts the tools.
 const TOOLS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/husk-tests/tools");
@@ -64,12 +64,12 @@ fn pjdfstest_gives_on_a_share_what_it_gives_on_the_host() -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes minutes, and fsx, which xtask test --all installs"]
-fn fsx_does_2_000_operations_on_a_share() -> Result<()> {
+#[ignore = "takes half an hour, and fsx, which xtask test --all installs"]
+fn fsx_does_100_000_operations_on_a_share() -> Result<()> {
     watched(|| {
         let guest = DebianGuest::new()?;
         tool(&guest, "fsx")?;
-        let said = guest.run("exec /mnt/fsx -q -N 2000 -S 42 /mnt/file", LIMIT)?;
+        let said = guest.run("exec /mnt/fsx -q -N 100000 -S 42 /mnt/file", LIMIT)?;
         ensure!(said.status == 0, "{}", said.output);
         Ok(())
     })
