@@ -9,6 +9,7 @@ use anyhow::Result;
 pub(super) struct Tally {
     passed: usize,
     failures: Vec<String>,
+    repeated: Vec<String>,
 }
 
 impl Tally {
@@ -41,6 +42,11 @@ impl Tally {
         }
     }
 
+    /// Counts one program that was run a second time, of which only the second counts.
+    pub(super) fn repeat(&mut self, name: &str) {
+        self.repeated.push(name.to_owned());
+    }
+
     /// How many failed.
     pub(super) fn failed(&self) -> usize {
         self.failures.len()
@@ -63,7 +69,15 @@ impl fmt::Display for Tally {
         for failure in &self.failures {
             writeln!(f, "failed: {failure}")?;
         }
-        writeln!(f, "{} passed, {} failed", self.passed, self.failures.len())
+        for program in &self.repeated {
+            writeln!(f, "repeated, since L1 went down: {program}")?;
+        }
+        let (passed, failed) = (self.passed, self.failures.len());
+        write!(f, "{passed} passed, {failed} failed")?;
+        match self.repeated.len() {
+            0 => writeln!(f),
+            repeated => writeln!(f, ", {repeated} repeated"),
+        }
     }
 }
 
@@ -86,6 +100,18 @@ mod tests {
         }
         assert_eq!(tally.to_string(), "\nfailed: c\n2 passed, 1 failed\n");
         assert!(!tally.is_good());
+    }
+
+    #[test]
+    fn what_is_repeated_is_told() {
+        let mut tally = Tally::default();
+        tally.repeat("machine");
+        tally.count("test a ... ok");
+        assert_eq!(
+            tally.to_string(),
+            "\nrepeated, since L1 went down: machine\n1 passed, 0 failed, 1 repeated\n"
+        );
+        assert!(tally.is_good());
     }
 
     #[test]

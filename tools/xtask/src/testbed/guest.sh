@@ -1,4 +1,5 @@
-# Sent to L1 on every run, below a head that sets: shares (tag, path pairs), prefix (a tag or nothing), workdir, command, token.
+# Sent to L1 on every run, below a head that sets: shares (tag, path pairs), prefix (a tag or nothing), workdir, command, token,
+# counting (yes or nothing).
 # Sourced by init.sh, which leaves the control port on descriptor 3 and the names of the ports in the array port.
 echo ready >&3
 
@@ -31,6 +32,28 @@ if [ -n "$prefix" ]; then
     mount -t virtiofs -o ro "$prefix" /run/testbed/prefix &&
         cp -r --preserve=mode /run/testbed/prefix/* /usr/local/ &&
         umount /run/testbed/prefix || die "cannot copy the install prefix"
+fi
+
+# Not where instructions are counted: both would be, and an idle processor's clock leaps from one heartbeat to the next.
+if [ -z "$counting" ]; then
+    # The host takes an L1 that says nothing for one that hangs. No sleep: a test would see one come and go.
+    mkfifo /run/testbed/{never,held}
+    (exec 4<>/run/testbed/never && until read -r -t 5 -u 4; do echo alive >&3; done) &
+    # A machine that never runs. KVM rewrites its own code and the scheduler's when the first machine comes, when the last one goes,
+    # and around each processor whose APIC is off; QEMU before 8.1 may then run what was there before. See docs/testbed.md.
+    (exec 3>&- && perl -e '
+        use constant { CREATE_VM => 0xae01, CREATE_IRQCHIP => 0xae60, CREATE_VCPU => 0xae41 };
+        open(my $kvm, "+<", "/dev/kvm") or die "/dev/kvm: $!";
+        my $number = ioctl($kvm, CREATE_VM, 0) or die "KVM_CREATE_VM: $!";
+        open(my $vm, "+<&=", $number) or die "its descriptor: $!";
+        defined ioctl($vm, CREATE_IRQCHIP, 0) && ioctl($vm, CREATE_VCPU, 0) or die "a processor: $!";
+        open(my $held, ">", "/run/testbed/held") or die "held: $!";
+        print $held "held\n";
+        close $held;
+        sleep;
+    ' || echo "no machine of KVM" >/run/testbed/held) >/dev/console 2>&1 </dev/null &
+    read -r held </run/testbed/held
+    [ "$held" = held ] || die "$held"
 fi
 
 # A port can be opened once and is no pipe: programs that reopen /dev/stderr would fail. So pipes, and a relay for each.

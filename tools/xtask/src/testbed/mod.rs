@@ -8,43 +8,28 @@ mod machine;
 mod script;
 mod shares;
 mod streams;
+mod supervision;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGPIPE, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use self::streams::{Event, Ports};
-use crate::{command, packages, paths};
+use self::supervision::{Limits, Supervision};
+use crate::{packages, paths};
 
-/// How long L1 may take to boot; it takes 5 seconds on an idle machine.
-const BOOT_LIMIT: Duration = Duration::from_secs(300);
 /// L1's processors and memory, if nothing else is said.
 const CPUS: u32 = 2;
 const MEMORY_MIB: u32 = 3072;
-/// How often to look whether QEMU is still there.
-const POLL: Duration = Duration::from_millis(100);
-/// What Linux writes when it stops.
-const PANIC: &str = "Kernel panic - not syncing";
-/// What it writes before it says why.
-const TROUBLE: &[&str] = &[
-    PANIC,
-    "BUG: ",
-    "Oops: ",
-    "general protection fault",
-    "soft lockup",
-];
-/// As much of that as has the reason, the registers and the calls.
-const TROUBLE_LINES: usize = 50;
-/// The streams whose end is awaited: stdout and stderr.
-const OUTPUTS: u32 = 2;
+/// Longest that L1 may go without a word. It says one every five seconds, but may not get much of a loaded host.
+const SILENCE: Duration = Duration::from_secs(180);
 
 /// Run a command as root in the testbed (L1): an emulated Debian with KVM, an IOMMU, spare devices, Podman, Docker,
 /// containerd, runc and crun. Output is streamed, the exit status is the command's (128+n if signal n killed it); 125 means that
@@ -77,8 +62,10 @@ pub(crate) enum End {
     Exit(i32),
     /// This process was told to, by this signal.
     Signal(i32),
-    /// L1 went down under the command: what happened, and the last that L1 and QEMU said.
+    /// L1 went down under the command, or hangs: what happened, and the last that L1 and QEMU said.
     Crash(String),
+    /// It was ended since its time was up: the same.
+    Overdue(String),
 }
 
 impl Default for Testbed {
@@ -114,7 +101,7 @@ pub(crate) fn run(testbed: &Testbed) -> Result<i32> {
     match run_to_any_end(testbed)? {
         End::Exit(status) => Ok(status),
         End::Signal(signal) => Ok(128 + signal),
-        End::Crash(what) => bail!("testbed: {what}"),
+        End::Crash(what) | End::Overdue(what) => bail!("testbed: {what}"),
     }
 }
 
@@ -166,103 +153,12 @@ pub(crate) fn run_to_any_end(testbed: &Testbed) -> Result<End> {
         .0
         .push(machine::start(testbed, &image, &tags, dir.path())?);
     ports.relay(script, &token, &sender);
-    supervise(&events, &mut children, dir.path(), testbed.limit)
-}
-
-/// Waits for the job's end, and notices when it cannot come.
-fn supervise(
-    events: &Receiver<Event>,
-    children: &mut Children,
-    dir: &Path,
-    limit: Option<Duration>,
-) -> Result<End> {
-    let start = Instant::now();
-    let (mut booted, mut status, mut outputs) = (false, None, 0);
-    loop {
-        match events.recv_timeout(POLL) {
-            Ok(Event::Booted) => booted = true,
-            Ok(Event::StreamDone) => outputs += 1,
-            Ok(Event::Exit(code)) => status = Some(code),
-            Ok(Event::Failed(what)) => bail!("testbed: {what}\n{}", evidence(dir)),
-            Ok(Event::Signal(signal)) => return Ok(End::Signal(signal)),
-            Ok(Event::OutputClosed(error)) if error.kind() == ErrorKind::BrokenPipe => {
-                return Ok(End::Signal(SIGPIPE));
-            }
-            Ok(Event::OutputClosed(error)) => return Err(error).context("cannot write the output"),
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => bail!("testbed: all relays ended"),
-        }
-        if let Some(status) = status.filter(|_| outputs == OUTPUTS) {
-            return Ok(End::Exit(status));
-        }
-        if let Some(machine) = children.0.last_mut()
-            && let Some(how) = machine.try_wait()?
-            && status.is_none()
-        {
-            if !booted {
-                bail!(
-                    "testbed: L1 ended while booting (QEMU: {how})\n{}",
-                    evidence(dir)
-                );
-            }
-            let what = if console(dir).contains(PANIC) {
-                "L1's kernel panicked"
-            } else {
-                "L1 ended"
-            };
-            let text = format!(
-                "{what} while the command ran (QEMU: {how})\n{}",
-                evidence(dir)
-            );
-            return Ok(End::Crash(text));
-        }
-        if !booted && start.elapsed() > BOOT_LIMIT {
-            let limit = BOOT_LIMIT.as_secs();
-            bail!(
-                "testbed: L1 did not boot within {limit} s\n{}",
-                evidence(dir)
-            );
-        }
-        if let Some(limit) = limit.filter(|limit| start.elapsed() > *limit) {
-            let limit = limit.as_secs();
-            let text = format!("L1 did not end within {limit} s\n{}", evidence(dir));
-            return Ok(End::Crash(text));
-        }
-    }
-}
-
-/// What L1's console and QEMU said of the end: from where L1's kernel met trouble, otherwise the last lines.
-fn evidence(dir: &Path) -> String {
-    let console = console(dir);
-    let trouble = console
-        .lines()
-        .position(|line| TROUBLE.iter().any(|words| line.contains(words)));
-    let console = match trouble {
-        Some(first) => {
-            let lines: Vec<&str> = console.lines().skip(first).take(TROUBLE_LINES).collect();
-            lines.join("\n")
-        }
-        None => command::tail(&console),
+    let limits = Limits {
+        whole: testbed.limit,
+        silence: (!testbed.count).then_some(SILENCE),
     };
-    // QEMU cannot emulate all of an EPYC, which is nothing that goes wrong.
-    let said = read(&dir.join(machine::LOG));
-    let said: Vec<&str> = said
-        .lines()
-        .filter(|line| !line.contains("TCG doesn't support"))
-        .collect();
-    let said = command::tail(&said.join("\n"));
-    format!("--- console of L1 ---\n{console}\n--- QEMU ---\n{said}")
-}
-
-/// What L1's kernel said.
-fn console(dir: &Path) -> String {
-    read(&dir.join(machine::CONSOLE))
-}
-
-fn read(path: &Path) -> String {
-    // Before QEMU has started there is no such file.
-    let bytes = std::fs::read(path).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).into_owned()
+    let machine = children.0.last_mut().context("no machine")?;
+    Supervision::new(dir.path(), limits).run(&events, machine)
 }
 
 /// Processes that end when this is dropped, the machine before those that serve it.

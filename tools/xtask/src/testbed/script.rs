@@ -30,12 +30,13 @@ pub(super) fn compose(
         .map(|share| format!("{} {}", share.tag, quote(&share.dir.to_string_lossy())));
     let command = testbed.command.iter().map(|word| quote(word));
     Ok(format!(
-        "shares=({})\nprefix={}\nworkdir={}\ncommand=({})\ntoken={}\n{GUEST}",
+        "shares=({})\nprefix={}\nworkdir={}\ncommand=({})\ntoken={}\ncounting={}\n{GUEST}",
         pairs.collect::<Vec<_>>().join(" "),
         if prefix { PREFIX_TAG } else { "" },
         quote(&workdir.to_string_lossy()),
         command.collect::<Vec<_>>().join(" "),
         quote(token),
+        if testbed.count { "yes" } else { "" },
     ))
 }
 

@@ -17,6 +17,8 @@ use anyhow::{Context, Result};
 pub(super) enum Event {
     /// L1 runs and has received its script.
     Booted,
+    /// L1 lives.
+    Alive,
     /// All output of one stream has been passed on.
     StreamDone,
     /// The job has ended.
@@ -93,6 +95,7 @@ fn control(stream: &UnixStream, script: &str, events: &Sender<Event>) -> Result<
         let line = line?;
         let event = match line.split_once(' ') {
             None if line == "ready" => Event::Booted,
+            None if line == "alive" => Event::Alive,
             Some(("exit", status)) => Event::Exit(status.parse()?),
             Some(("failed", what)) => Event::Failed(what.to_owned()),
             _ => Event::Failed(format!("unknown message {line:?}")),
@@ -195,7 +198,7 @@ mod tests {
     fn script_is_announced_and_replies_become_events() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let (sender, events) = std::sync::mpsc::channel();
-        (&theirs).write_all(b"ready\nexit 137\n").unwrap();
+        (&theirs).write_all(b"ready\nalive\nexit 137\n").unwrap();
         theirs.shutdown(Shutdown::Write).unwrap();
         control(&ours, "true\n", &sender).unwrap();
         drop(ours);
@@ -203,6 +206,7 @@ mod tests {
         (&theirs).read_to_string(&mut received).unwrap();
         assert_eq!(received, "5\ntrue\n");
         assert!(matches!(events.recv(), Ok(Event::Booted)));
+        assert!(matches!(events.recv(), Ok(Event::Alive)));
         assert!(matches!(events.recv(), Ok(Event::Exit(137))));
     }
 }
