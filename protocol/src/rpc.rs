@@ -37,17 +37,7 @@ pub enum Request {
     },
     /// Makes a container; its process waits for `Start`. The container is deleted by force when the connection that carried
     /// this call closes: its monitor is gone.
-    Create {
-        /// Container id, unique in the guest.
-        id: String,
-        /// The OCI runtime spec (`config.json`) with every path as the guest sees it.
-        spec: Box<serde_json::Value>,
-        /// Namespaces of other containers in the guest that this one joins. The spec has an entry of each kind, without a path.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        join: Vec<Join>,
-        /// Standard streams of the first process.
-        stdio: Stdio,
-    },
+    Create(Box<Create>),
     /// Lets a created container's process run the user's program.
     Start {
         /// Container id.
@@ -295,6 +285,34 @@ pub enum ContainerState {
     Paused,
     /// Its first process has ended.
     Stopped,
+}
+
+/// A container to make.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Create {
+    /// Container id, unique in the guest.
+    pub id: String,
+    /// The OCI runtime spec (`config.json`) with every path as the guest sees it, and without hooks.
+    pub spec: serde_json::Value,
+    /// Namespaces of other containers in the guest that this one joins. The spec has an entry of each kind, without a path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub join: Vec<Join>,
+    /// What the first process runs before the user's program.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hooks: Option<StartHooks>,
+    /// Standard streams of the first process.
+    pub stdio: Stdio,
+}
+
+/// Hooks of the kind `startContainer`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartHooks {
+    /// OCI `Hook` objects, in order.
+    pub hooks: serde_json::Value,
+    /// The OCI state that they get, but for its `pid`.
+    pub state: serde_json::Value,
 }
 
 /// How a process ended.

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hooks, Linux, LinuxNamespaceType, LinuxResources, Process, Spec};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, LinuxResources, Process};
 use protocol::rpc::{Join, SHARES_DIR};
 use protocol::sandbox::ShareConfig;
 
@@ -103,7 +103,8 @@ pub(crate) fn translate(
     if let Some(process) = spec.process_mut() {
         translate_process(process, &mut warnings);
     }
-    translate_hooks(&mut spec)?;
+    // The runtime runs them on the host, or has the agent run them (`hooks`).
+    spec.set_hooks(None);
     let mut spec = serde_json::to_value(&spec).map_err(TranslateError::Json)?;
     devices::name_all(&mut spec)?;
     Ok(Translated {
@@ -195,30 +196,9 @@ fn translate_resources(resources: &mut LinuxResources) {
         cpu.set_mems(None);
     }
     resources.set_block_io(None);
-    // These two have no effect anywhere (`cgroup` says so), and the network's are version 1's.
-    resources.set_hugepage_limits(None);
+    // These have no effect anywhere (`cgroup` says so).
     resources.set_rdma(None);
     resources.set_network(None);
-}
-
-/// Hooks of the host's side run on the host; the guest gets those that run inside the container.
-fn translate_hooks(spec: &mut Spec) -> Result<(), TranslateError> {
-    let Some(hooks) = spec.hooks_mut().take() else {
-        return Ok(());
-    };
-    if hooks
-        .create_container()
-        .as_ref()
-        .is_some_and(|hooks| !hooks.is_empty())
-    {
-        return Err(TranslateError::Unsupported {
-            field: "hooks.createContainer",
-        });
-    }
-    let mut guest = Hooks::default();
-    guest.set_start_container(hooks.start_container().clone());
-    spec.set_hooks(Some(guest));
-    Ok(())
 }
 
 fn share_name(id: &ContainerId, part: &str) -> String {
@@ -297,10 +277,7 @@ mod tests {
             json!([{"type": "network"}, {"type": "ipc"}])
         );
         assert_eq!(spec["linux"]["resources"]["cpu"], json!({"shares": 100}));
-        assert_eq!(
-            spec["hooks"],
-            json!({"startContainer": [{"path": "/in/guest"}]})
-        );
+        assert_eq!(spec.get("hooks"), None);
         assert_eq!(warnings.len(), 1);
     }
 
@@ -315,8 +292,6 @@ mod tests {
             let error = translate(&bundle, &id(), &[]).unwrap_err().to_string();
             assert!(error.contains(field), "{error}");
         };
-        let hook = json!([{"path": "/bin/true"}]);
-        refuse("/hooks/createContainer", hook, "hooks.createContainer");
         refuse("/linux/intelRdt", json!({}), "linux.intelRdt");
         let seccomp = json!({"defaultAction": "SCMP_ACT_ALLOW", "listenerPath": "/x"});
         refuse("/linux/seccomp", seccomp, "listenerPath");

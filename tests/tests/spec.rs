@@ -368,19 +368,3 @@ fn limits_of_the_cgroup_are_the_specs() -> Result<()> {
         )
     })
 }
-
-#[test]
-fn a_start_container_hook_runs_inside_before_the_program() -> Result<()> {
-    watched(|| {
-        let hook = |line: &str| json!({"startContainer": [{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin", "A=b"]}]});
-        let bundle =
-            Bundle::busybox()?.set("/hooks", hook("cat >/tmp/state; echo $A $$ >/tmp/hook"))?;
-        let line = "b cut -d' ' -f1 /tmp/hook; b grep -o '\"bundle\":' /tmp/state";
-        let said = same(bundle, line)?;
-        ensure!(said == "b\n\"bundle\":\n", "{said}");
-        let failing = Bundle::busybox()?.set("/hooks", hook("exit 3"))?;
-        let failed = husk::run(&failing.shell("echo not reached")?)?;
-        ensure!(failed.code() != 0 && failed.stdout.is_empty(), "{failed:?}");
-        Ok(())
-    })
-}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use libcontainer::container::{ContainerStatus, State};
 use libcontainer::error::LibcontainerError;
 use libcontainer::oci_spec::runtime::LinuxCapabilities;
-use protocol::rpc::{ErrorCode, Join, Reply};
+use protocol::rpc::{Create, ErrorCode, Reply};
 use protocol::stream::Stdio;
 use serde_json::{Map, Value};
 
@@ -15,7 +15,7 @@ use super::bpf::Instruction;
 use super::order::{Late, Task};
 use super::{
     Call, Container, Containers, Failure, Lifelines, MAX_CONTAINERS, Phase, bpf, cwd, device_rules,
-    devices, id_maps, late_mounts, late_sysctls, seccomp,
+    devices, id_maps, late_mounts, late_sysctls, seccomp, start_hooks,
 };
 use crate::boot::cgroups::Cgroup;
 use crate::boot::mounts;
@@ -31,18 +31,18 @@ const CAPABILITY_SETS: [&str; 5] = [
 ];
 
 impl Containers {
-    pub(crate) fn create(
-        &self,
-        id: &str,
-        mut spec: Value,
-        join: &[Join],
-        stdio: &Stdio,
-        lifelines: &mut Lifelines,
-    ) -> Call {
-        super::check_name("container id", id)?;
-        let mut claim = self.reserve(id)?;
-        self.join(&mut spec, join)?;
-        let mut spec = guest_spec(spec, id, stdio)?;
+    pub(crate) fn create(&self, create: Create, lifelines: &mut Lifelines) -> Call {
+        let Create {
+            id,
+            mut spec,
+            join,
+            hooks,
+            stdio,
+        } = create;
+        super::check_name("container id", &id)?;
+        let mut claim = self.reserve(&id)?;
+        self.join(&mut spec, &join)?;
+        let mut spec = guest_spec(spec, &id, &stdio)?;
         mounts::mount_shares().map_err(|error| Failure::caused(ErrorCode::Internal, &error))?;
         devices::choose(&mut spec)?;
         let rules = device_rules::program(&spec)?;
@@ -54,8 +54,9 @@ impl Containers {
             mounts: late_mounts::take(&mut spec),
             sysctls: late_sysctls::take(&mut spec)?,
             capabilities: permit_inheritable(&mut spec)?,
+            hooks: hooks.map(start_hooks::take).transpose()?,
         };
-        let made = confine(id, &rules).and_then(|()| self.make(id, &spec, late, stdio));
+        let made = confine(&id, &rules).and_then(|()| self.make(&id, &spec, late, &stdio));
         let made = made.and_then(|container| {
             let limited = processes.map_or(Ok(()), |limit| {
                 container.cgroup.write("pids.max", &limit.to_string())
@@ -63,7 +64,7 @@ impl Containers {
             let limited = limited.map_err(|error| Failure::internal("set pids.max", &error));
             limited.map(|()| container)
         });
-        let mut container = made.inspect_err(|_| discard(id))?;
+        let mut container = made.inspect_err(|_| discard(&id))?;
         container.granted = granted.unwrap_or_default();
         let pid = container.init.pid();
         let container = Arc::new(container);

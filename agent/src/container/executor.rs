@@ -28,6 +28,7 @@ use super::order::Outcome;
 use super::process::window;
 use super::program::{self, Unusable};
 use super::seccomp::LateFilter;
+use super::start_hooks::StartHooks;
 
 /// See the module.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub(super) struct Runner {
     pub(super) capabilities: Option<Arc<LinuxCapabilities>>,
     /// What libcontainer leaves out for a further process.
     pub(super) filter: Option<Arc<LateFilter>>,
+    /// Hooks that come before the program.
+    pub(super) hooks: Option<Arc<StartHooks>>,
 }
 
 impl Runner {
@@ -70,6 +73,10 @@ impl Runner {
                 code: ErrorCode::Internal,
                 message: format!("cannot load the seccomp filter: {error}"),
             })?;
+        }
+        if let Some(hooks) = &self.hooks {
+            let environment = process.env().as_deref().unwrap_or_default();
+            hooks.run(environment)?;
         }
         let arguments = process.args().as_deref().unwrap_or_default();
         Err(execute(&program, arguments))
@@ -129,13 +136,19 @@ impl Executor for Runner {
             Ok(never) => match never {},
             Err(problem) => {
                 if !self.report(&problem) {
-                    // Like runc, on the container's own standard error.
-                    drop(writeln!(std::io::stderr(), "{}", problem.message));
+                    end(&problem);
                 }
                 Err(ExecutorError::Other(problem.message))
             }
         }
     }
+}
+
+/// Ends as a program would that could not be run, like runc: with the reason on the container's own standard error.
+#[expect(clippy::exit, reason = "libcontainer ends a process with 255")]
+fn end(problem: &Unusable) -> ! {
+    drop(writeln!(std::io::stderr(), "{}", problem.message));
+    std::process::exit(1)
 }
 
 fn process(spec: &Spec) -> Result<&Process, Unusable> {

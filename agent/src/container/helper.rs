@@ -87,6 +87,10 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
             Task::Exec(_) => None,
         },
         filter: filter.map(Arc::new),
+        hooks: match &order.task {
+            Task::Create(late) => late.hooks.clone().map(Arc::new),
+            Task::Exec(_) => None,
+        },
     };
     let [stdin, stdout, stderr] = stdio;
     let builder = ContainerBuilder::new(order.id.clone(), SyscallType::Linux)

@@ -39,6 +39,7 @@ mod resize;
 mod seccomp;
 mod signal;
 mod start;
+mod start_hooks;
 mod state;
 mod stats;
 mod update;

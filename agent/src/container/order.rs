@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::late_mounts::LateMount;
 use super::late_sysctls::Sysctls;
+use super::start_hooks::StartHooks;
 
 /// What the helper shall do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub(super) struct Late {
     pub(super) sysctls: Sysctls,
     /// What the process may keep, if that is less than libcontainer needs to grant it.
     pub(super) capabilities: Option<LinuxCapabilities>,
+    /// What the process runs before the program.
+    pub(super) hooks: Option<StartHooks>,
 }
 
 /// How it went.

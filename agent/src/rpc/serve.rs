@@ -101,12 +101,7 @@ impl Session<'_> {
         let containers = self.containers;
         match request {
             Request::Network { network } => set_up_network(&network),
-            Request::Create {
-                id,
-                spec,
-                join,
-                stdio,
-            } => containers.create(&id, *spec, &join, &stdio, &mut self.lifelines),
+            Request::Create(create) => containers.create(*create, &mut self.lifelines),
             Request::Start { id } => containers.start(&id),
             Request::Exec {
                 id,
@@ -272,16 +267,17 @@ mod tests {
         for id in ["", ".", "..", "a/b", "../x", "a\0b", &"x".repeat(256)] {
             let reply = call(
                 &host,
-                &Request::Create {
+                &Request::Create(Box::new(protocol::rpc::Create {
                     id: id.to_owned(),
-                    spec: Box::default(),
+                    spec: serde_json::Value::Null,
                     join: Vec::new(),
+                    hooks: None,
                     stdio: protocol::stream::Stdio::Pipes {
                         stdin: None,
                         stdout: None,
                         stderr: None,
                     },
-                },
+                })),
             );
             assert_eq!(code(&reply), Some(ErrorCode::Invalid), "{id:?}");
             let id = id.to_owned();

@@ -51,16 +51,11 @@ impl Limits {
     }
 }
 
-/// What has no effect on the host, a line each.
+/// What has no effect anywhere, a line each.
 pub(super) fn left_out(resources: &LinuxResources) -> Vec<String> {
-    let hugepages = resources.hugepage_limits().as_ref();
     let rdma = resources.rdma().as_ref();
     let network = resources.network().as_ref();
     [
-        (
-            "hugepageLimits",
-            hugepages.is_some_and(|list| !list.is_empty()),
-        ),
         ("rdma", rdma.is_some_and(|map| !map.is_empty())),
         (
             "network",
@@ -208,12 +203,11 @@ mod tests {
     #[test]
     fn what_is_left_out_is_named() {
         let resources = json!({
-            "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
             "rdma": {"mlx5_0": {"hcaHandles": 1}},
             "network": {"priorities": []},
         });
         let warnings = left_out(&serde_json::from_value(resources).unwrap());
-        assert_eq!(warnings.len(), 2);
-        assert!(warnings[0].contains("hugepageLimits") && warnings[1].contains("rdma"));
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].contains("rdma"));
     }
 }

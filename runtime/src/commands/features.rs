@@ -12,8 +12,7 @@ fn document() -> Value {
     json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.0",
-        // createContainer hooks are programs of the host in a namespace of the guest: there is no such place.
-        "hooks": ["prestart", "createRuntime", "startContainer", "poststart", "poststop"],
+        "hooks": HOOKS,
         "mountOptions": MOUNT_OPTIONS,
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
@@ -147,6 +146,15 @@ const ACTIONS: [&str; 8] = [
     "TRAP",
 ];
 
+const HOOKS: [&str; 6] = [
+    "prestart",
+    "createRuntime",
+    "createContainer",
+    "startContainer",
+    "poststart",
+    "poststop",
+];
+
 const OPERATORS: [&str; 7] = ["EQ", "GE", "GT", "LE", "LT", "MASKED_EQ", "NE"];
 
 #[cfg(test)]
@@ -157,13 +165,9 @@ mod tests {
     #[test]
     fn the_document_is_a_features_structure() {
         let features: Features = serde_json::from_value(document()).unwrap();
-        assert!(
-            features
-                .hooks()
-                .as_ref()
-                .unwrap()
-                .iter()
-                .all(|hook| hook != "createContainer")
+        assert_eq!(
+            features.hooks().as_deref(),
+            Some(&HOOKS.map(str::to_owned)[..])
         );
     }
 }

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
-use protocol::rpc::Request;
+use protocol::rpc::{Create, Request};
 use protocol::sandbox::ShareConfig;
 use protocol::stream::WindowSize;
 
@@ -23,9 +23,7 @@ use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::network::{Namespace, NetworkError, Wanted, Wiring};
 use crate::process::ProcessRef;
 use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, memory_mib, plan};
-use crate::state::{
-    ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, Status, View, write_exit,
-};
+use crate::state::{ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, write_exit};
 use crate::translate::{translate, use_guests_network};
 
 /// A container that exists as a claimed id and a checked plan. Dropping it gives the id back.
@@ -193,7 +191,7 @@ impl NewContainer {
         record.network = shared.or(own);
         dir.write(&record)?;
         // They bring interfaces: what the machine has is known after them.
-        run_hooks(&record)?;
+        hooks::on_create(&record, &self.bundle.spec)?;
         ShareList::of(dir.path()).write(&shares)?;
         let mut sandbox = match &self.home {
             Some(home) => self.join(home, dir, &mut record)?,
@@ -205,13 +203,13 @@ impl NewContainer {
         }
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
-        let (spec, stdio) = (Box::new(self.spec), streams.message.clone());
-        let create = Request::Create {
+        let create = Request::Create(Box::new(Create {
             id: id.clone(),
-            spec,
+            spec: self.spec,
             join: self.home.map_or_else(Vec::new, |home| home.joins),
-            stdio,
-        };
+            hooks: hooks::on_start(&record)?,
+            stdio: streams.message.clone(),
+        }));
         let created = sandbox.agent.started(&create);
         if let (Err(_), Some(reason)) = (&created, sandbox.last_words()) {
             return Err(SandboxError::Died { reason }.into());
@@ -387,16 +385,6 @@ fn wire(record: &mut Record, dir: &ContainerDir, log: &Log) -> Result<Wiring, Li
     dir.write(record)?;
     wiring.connect()?;
     Ok(wiring)
-}
-
-fn run_hooks(record: &Record) -> Result<(), LifecycleError> {
-    let Some(hooks) = &record.hooks else {
-        return Ok(());
-    };
-    let view = View::new(record, Status::Creating);
-    hooks::run("prestart", hooks.prestart().as_ref(), &view)?;
-    hooks::run("createRuntime", hooks.create_runtime().as_ref(), &view)?;
-    Ok(())
 }
 
 /// The size that a spec gives a process's terminal.

@@ -4,6 +4,7 @@ use rustix::process::getpid;
 
 use super::LifecycleError;
 use super::clear::clear;
+use crate::chain::chain;
 use crate::hooks;
 use crate::log::Log;
 use crate::process::{END_LIMIT, ProcessRef};
@@ -109,6 +110,6 @@ fn run_poststop(record: &Record, log: &Log) {
         .and_then(|hooks| hooks.poststop().as_ref());
     // The container is gone: a failure here is only told (OCI runtime spec, "Poststop").
     if let Err(error) = hooks::run("poststop", poststop, &View::new(record, Status::Stopped)) {
-        log.warn(&error.to_string());
+        log.error(&chain(&error));
     }
 }

@@ -6,7 +6,7 @@ use super::neighbours::NeighbourError;
 use crate::agent_client::AgentError;
 use crate::bundle::BundleError;
 use crate::cgroup::CgroupError;
-use crate::hooks::HookError;
+use crate::hooks::HooksError;
 use crate::host_view::HostViewError;
 use crate::monitor::{DetachError, StdioError};
 use crate::network::NetworkError;
@@ -44,9 +44,9 @@ pub(crate) enum LifecycleError {
     /// The standard streams.
     #[error(transparent)]
     Stdio(#[from] StdioError),
-    /// A hook.
+    /// Hooks.
     #[error(transparent)]
-    Hook(#[from] HookError),
+    Hooks(#[from] HooksError),
     /// The host's view of the container's files.
     #[error(transparent)]
     HostView(#[from] HostViewError),

@@ -1,9 +1,11 @@
 //! `start`: lets the program of a created container run.
 
 use protocol::rpc::Request;
+use rustix::process::Signal;
 
 use super::LifecycleError;
 use crate::agent_client::AgentClient;
+use crate::chain::chain;
 use crate::hooks;
 use crate::log::Log;
 use crate::sandbox::SOCKET;
@@ -34,9 +36,17 @@ pub(crate) fn start(root: &Root, id: &ContainerId, log: &Log) -> Result<(), Life
         .hooks
         .as_ref()
         .and_then(|hooks| hooks.poststart().as_ref());
-    // The program runs: a failure here is only told (OCI runtime spec, "Poststart").
-    if let Err(error) = hooks::run("poststart", poststart, &view) {
-        log.warn(&error.to_string());
-    }
-    Ok(())
+    hooks::run("poststart", poststart, &view).map_err(|error| {
+        // The program runs, and must not without them (OCI runtime spec 1.2.1, "Lifecycle", step 9).
+        let end = Request::Signal {
+            id: id.to_string(),
+            exec: None,
+            signal: Signal::KILL.as_raw(),
+            all: true,
+        };
+        if let Err(error) = agent.done(&end) {
+            log.warn(&format!("cannot end the container: {}", chain(&error)));
+        }
+        error.into()
+    })
 }

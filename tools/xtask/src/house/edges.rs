@@ -11,10 +11,11 @@ use crate::{command, paths};
 /// Every crate of the workspace, and what it may use of the others.
 const ALLOWED: &[(&str, &[&str])] = &[
     ("protocol", &[]),
+    ("hooks", &[]),
     ("devices", &[]),
     ("vmm", &["devices", "protocol"]),
-    ("agent", &["protocol"]),
-    ("runtime", &["protocol"]),
+    ("agent", &["hooks", "protocol"]),
+    ("runtime", &["hooks", "protocol"]),
     ("rootfs-builder", &[]),
     ("tests", &["protocol"]),
     ("hostile-guest", &[]),

@@ -38,7 +38,8 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         word: "process::exit(",
-        only: &["main.rs"],
+        // A container's first process ends in executor.rs if it cannot become the program.
+        only: &["main.rs", "agent/src/container/executor.rs"],
         within: PRODUCT,
     },
     Layer {
