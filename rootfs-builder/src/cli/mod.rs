@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compression::Compression;
+use crate::limits::parse_size;
 
 pub(crate) use extra_file::ExtraFile;
 pub(crate) use image::ImageArguments;
@@ -28,6 +29,7 @@ pub struct Cli {
 pub(crate) enum Command {
     Unpack(Box<UnpackArguments>),
     Erofs(Box<ErofsArguments>),
+    Ext4(Box<Ext4Arguments>),
     Initrd(Box<InitrdArguments>),
 }
 
@@ -72,6 +74,27 @@ pub(crate) struct ErofsArguments {
     /// How files are compressed in it
     #[arg(long, value_name = "KIND", value_enum, default_value = "none")]
     pub(crate) compress: ErofsCompression,
+}
+
+/// Make an ext4 image of an image: a disk for a guest that may write to it, without root and without mounting
+///
+/// The same image gives the same bytes on any machine and any day. SOURCE_DATE_EPOCH, if set, is the date of what the image
+/// gives none.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs ext4 oci:layout:latest root.ext4
+  husk-rootfs ext4 --free 2G tar:debian.tar root.ext4")]
+pub(crate) struct Ext4Arguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    /// The file that is made
+    #[arg(value_name = "FILE")]
+    pub(crate) output: PathBuf,
+
+    /// Space for what is written later (K, M, G and T are binary); the file is sparse there
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
+    pub(crate) free: u64,
 }
 
 /// How the files of an EROFS image are compressed.

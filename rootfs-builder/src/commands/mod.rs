@@ -1,6 +1,7 @@
 //! What the program does: one command a module, from its arguments to the text of its result.
 
 mod erofs;
+mod ext4;
 mod source;
 mod unpack;
 
@@ -42,6 +43,7 @@ pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
     match &cli.command {
         Command::Unpack(arguments) => unpack::run(arguments),
         Command::Erofs(arguments) => erofs::run(arguments),
+        Command::Ext4(arguments) => ext4::run(arguments),
         Command::Initrd(arguments) => match initrd::build(arguments) {
             Ok(()) => Ok(String::new()),
             Err(error) => Err(CommandError::from(error)),

@@ -2,5 +2,7 @@
 
 pub(crate) mod directory;
 pub(crate) mod erofs;
+pub(crate) mod ext4;
 pub(crate) mod initrd;
+mod kind;
 pub(crate) mod whole;

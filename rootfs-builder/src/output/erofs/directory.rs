@@ -1,9 +1,10 @@
 //! Directories: blocks of entries sorted by name, each block with its entries first and their names after them.
 
+use crate::output::kind::kind;
 use crate::tree::{NodeId, Tree};
 
 use super::plan::Plan;
-use super::{BLOCK, BLOCK_LEN, inode, number_of};
+use super::{BLOCK, BLOCK_LEN, number_of};
 
 /// Length of an entry without its name.
 const ENTRY: usize = 12;
@@ -54,7 +55,7 @@ pub(super) fn data(tree: &Tree, directory: NodeId, plan: &Plan) -> Vec<u8> {
         for (name, node) in now {
             data.extend(number_of(plan, *node).to_le_bytes());
             data.extend(u16::try_from(name_at).unwrap_or(u16::MAX).to_le_bytes());
-            data.extend([inode::kind(&tree.node(*node).kind).1, 0]);
+            data.extend([kind(&tree.node(*node).kind).1, 0]);
             name_at += name.len();
         }
         for (name, _) in now {

@@ -1,5 +1,6 @@
 //! Inodes: always the extended form of 64 bytes, which has room for every owner, size and date.
 
+use crate::output::kind::kind;
 use crate::tree::{Kind, Tree};
 
 use super::attributes;
@@ -12,18 +13,6 @@ pub(super) const HEAD: u64 = HEAD_LEN as u64;
 const HEAD_LEN: usize = 64;
 
 const EXTENDED: u16 = 1;
-
-/// The type of a file, in a mode and in a directory.
-pub(super) fn kind(kind: &Kind) -> (u16, u8) {
-    match kind {
-        Kind::File(..) => (0o100_000, 1),
-        Kind::Directory(_) => (0o040_000, 2),
-        Kind::CharDevice { .. } => (0o020_000, 3),
-        Kind::BlockDevice { .. } => (0o060_000, 4),
-        Kind::Fifo => (0o010_000, 5),
-        Kind::Symlink(_) => (0o120_000, 7),
-    }
-}
 
 /// The inode of this number; `place` is the first block of the data, or what else the layout has there.
 pub(super) fn head(tree: &Tree, plan: &Plan, number: usize, place: u32) -> Vec<u8> {
