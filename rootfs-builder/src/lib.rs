@@ -15,6 +15,7 @@ mod output;
 mod spool;
 mod tar;
 mod tree;
+mod treemap;
 
 pub use cli::Cli;
 pub use commands::run;

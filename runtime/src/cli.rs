@@ -110,6 +110,16 @@ pub(crate) struct IdArgs {
 /// Arguments of `create`.
 #[derive(Debug, Args)]
 pub(crate) struct CreateArgs {
+    #[command(flatten)]
+    pub(crate) options: CreateOptions,
+    /// Container id
+    #[arg(value_name = "CONTAINER-ID")]
+    pub(crate) id: String,
+}
+
+/// Options of `create` and `run`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CreateOptions {
     /// Directory with config.json [default: the current one]
     #[arg(long, short, value_name = "DIR")]
     pub(crate) bundle: Option<PathBuf>,
@@ -131,22 +141,28 @@ pub(crate) struct CreateArgs {
     /// Accepted for compatibility
     #[arg(long, hide = true)]
     pub(crate) no_subreaper: bool,
-    /// Container id
-    #[arg(value_name = "CONTAINER-ID")]
-    pub(crate) id: String,
 }
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub(crate) struct RunArgs {
     #[command(flatten)]
-    pub(crate) create: CreateArgs,
+    pub(crate) options: CreateOptions,
     /// Return once the program runs
     #[arg(long, short)]
     pub(crate) detach: bool,
     /// Do not delete the container when it has ended
     #[arg(long)]
     pub(crate) keep: bool,
+    /// Run an image instead of a bundle, as `husk-rootfs bundle` makes one of it
+    #[arg(long, value_name = "IMAGE", conflicts_with_all = ["bundle", "detach", "keep"])]
+    pub(crate) image: Option<String>,
+    /// Container id; with an image one is made up where none is given
+    #[arg(value_name = "CONTAINER-ID", required_unless_present = "image")]
+    pub(crate) id: Option<String>,
+    /// Arguments in the place of those of the image
+    #[arg(last = true, value_name = "ARG", requires = "image")]
+    pub(crate) arguments: Vec<String>,
 }
 
 /// Arguments of `kill`.

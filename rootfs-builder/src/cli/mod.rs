@@ -28,6 +28,8 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub(crate) enum Command {
     Unpack(Box<UnpackArguments>),
+    Bundle(Box<BundleArguments>),
+    Inspect(Box<InspectArguments>),
     Erofs(Box<ErofsArguments>),
     Ext4(Box<Ext4Arguments>),
     Initrd(Box<InitrdArguments>),
@@ -53,6 +55,53 @@ pub(crate) struct UnpackArguments {
     /// Leave out what only root may do: owners, devices, and attributes of the namespaces trusted and security
     #[arg(long)]
     pub(crate) rootless: bool,
+}
+
+/// Make an OCI bundle of an image, as `husk run --bundle` takes it
+///
+/// config.json has the user, the environment, the directory and the program of the image, and its labels and ports as
+/// annotations. DIR appears when it is whole, or not at all.
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs bundle oci:layout:latest bundle && husk run --bundle bundle c1
+  husk-rootfs bundle docker-archive:saved.tar bundle -- ls -l")]
+pub(crate) struct BundleArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    /// What is made: it must not exist, or be empty
+    #[arg(value_name = "DIR")]
+    pub(crate) directory: PathBuf,
+
+    /// The program has a terminal
+    #[arg(long)]
+    pub(crate) terminal: bool,
+
+    /// Leave out what only root may do: owners, devices, and attributes of the namespaces trusted and security
+    #[arg(long)]
+    pub(crate) rootless: bool,
+
+    /// Arguments in the place of those of the image; its entry point stays
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) arguments: Vec<String>,
+}
+
+/// Show what an image is: its layers, and the tree with the size of everything
+#[derive(Args)]
+#[command(after_help = "Examples:
+  husk-rootfs inspect oci:layout:latest
+  husk-rootfs inspect --depth 4 --treemap sizes.svg docker-archive:saved.tar")]
+pub(crate) struct InspectArguments {
+    #[command(flatten)]
+    pub(crate) image: ImageArguments,
+
+    /// Directories within each other that are shown
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub(crate) depth: usize,
+
+    /// Also draw the tree: each file as large as its share, coloured by layer
+    #[arg(long, value_name = "FILE.svg")]
+    pub(crate) treemap: Option<PathBuf>,
 }
 
 /// Make an EROFS image of an image: a read-only disk for a guest, without root and without mounting

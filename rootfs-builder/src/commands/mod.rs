@@ -1,7 +1,9 @@
 //! What the program does: one command a module, from its arguments to the text of its result.
 
+mod bundle;
 mod erofs;
 mod ext4;
+mod inspect;
 mod source;
 mod unpack;
 
@@ -11,6 +13,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 use crate::cli::{Cli, Command};
+use crate::output::bundle::BundleError;
 use crate::output::directory::DirectoryError;
 use crate::output::initrd::{self, InitrdError};
 
@@ -29,6 +32,11 @@ pub(crate) enum CommandError {
         image: String,
         source: Box<DirectoryError>,
     },
+    #[error("cannot make a bundle of the image {image}")]
+    Bundle {
+        image: String,
+        source: Box<BundleError>,
+    },
     #[error("cannot write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
@@ -42,6 +50,8 @@ pub(crate) enum CommandError {
 pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
     match &cli.command {
         Command::Unpack(arguments) => unpack::run(arguments),
+        Command::Bundle(arguments) => bundle::run(arguments),
+        Command::Inspect(arguments) => inspect::run(arguments),
         Command::Erofs(arguments) => erofs::run(arguments),
         Command::Ext4(arguments) => ext4::run(arguments),
         Command::Initrd(arguments) => match initrd::build(arguments) {

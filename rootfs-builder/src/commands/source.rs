@@ -36,7 +36,7 @@ pub(crate) struct Read {
 impl Read {
     /// The result of a command as it is printed: what the image is, and what the command made of it.
     pub(crate) fn result(&self, arguments: &ImageArguments, mut result: Value) -> String {
-        if !arguments.json {
+        if !arguments.options.json {
             return String::new();
         }
         result["image"] = json!({
@@ -59,12 +59,12 @@ pub(crate) fn read(arguments: &ImageArguments) -> Result<Read, CommandError> {
 }
 
 fn read_image(arguments: &ImageArguments) -> Result<Read, SourceError> {
-    let scratch = arguments.scratch.clone();
+    let scratch = arguments.options.scratch.clone();
     let scratch = scratch.or_else(|| env::var_os("TMPDIR").map(PathBuf::from));
     let scratch = scratch.unwrap_or_else(|| SCRATCH.into());
-    let limits = &arguments.limits;
+    let limits = &arguments.options.limits;
     let options = image::Options {
-        platform: arguments.platform.as_ref(),
+        platform: arguments.options.platform.as_ref(),
         limits,
         scratch: &scratch,
     };

@@ -94,7 +94,7 @@ pub(crate) fn write(
 }
 
 /// Whether nothing is at a path, or an empty directory.
-fn is_free(path: &Path) -> io::Result<bool> {
+pub(super) fn is_free(path: &Path) -> io::Result<bool> {
     match std::fs::read_dir(path) {
         Ok(mut entries) => Ok(entries.next().is_none()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!path.is_symlink()),

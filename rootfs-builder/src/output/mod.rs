@@ -1,5 +1,6 @@
 //! What this program makes, one kind a module.
 
+pub(crate) mod bundle;
 pub(crate) mod directory;
 pub(crate) mod erofs;
 pub(crate) mod ext4;

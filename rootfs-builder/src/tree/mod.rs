@@ -179,6 +179,14 @@ impl Node {
         matches!(self.kind, Kind::Directory(_))
     }
 
+    /// Bytes of data of a file; holes are none.
+    pub(crate) fn data(&self) -> u64 {
+        match &self.kind {
+            Kind::File(_, contents) => contents.data.iter().map(|extent| extent.length).sum(),
+            _ => 0,
+        }
+    }
+
     /// The length of a file, or of the target of a symbolic link.
     pub(crate) fn size(&self) -> u64 {
         match &self.kind {

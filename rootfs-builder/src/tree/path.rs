@@ -121,4 +121,41 @@ impl Tree {
             missing: Vec::new(),
         })
     }
+
+    /// The file at a path, symbolic links followed, the last one too; nothing when it leads nowhere.
+    pub(crate) fn find(&self, path: &[u8]) -> Option<NodeId> {
+        let split = |path: &[u8]| -> Vec<Vec<u8>> {
+            path.split(|byte| *byte == b'/')
+                .map(<[u8]>::to_vec)
+                .collect()
+        };
+        let mut parts = split(path);
+        for _ in 0..=MAX_SYMLINKS {
+            while parts
+                .last()
+                .is_some_and(|part| matches!(&part[..], b"" | b"."))
+            {
+                parts.pop();
+            }
+            let Some((last, above)) = parts.split_last() else {
+                return Some(Self::ROOT);
+            };
+            let above: Vec<&[u8]> = above.iter().map(Vec::as_slice).collect();
+            let walk = self
+                .walk(&above)
+                .ok()
+                .filter(|walk| walk.missing.is_empty())?;
+            let found = self.child(walk.place(), last)?;
+            let Kind::Symlink(target) = &self.node(found).kind else {
+                return Some(found);
+            };
+            if target.starts_with(b"/") {
+                parts.clear();
+            } else {
+                parts.pop();
+            }
+            parts.extend(split(target));
+        }
+        None
+    }
 }

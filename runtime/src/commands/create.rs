@@ -39,7 +39,7 @@ pub(super) fn detach(context: &Context, args: &CreateArgs) -> Result<Side> {
     undo_unless(
         context,
         &args.id,
-        write_pid_file(args.pid_file.as_deref(), pid),
+        write_pid_file(args.options.pid_file.as_deref(), pid),
     )?;
     Ok(Side::Command)
 }
@@ -50,12 +50,12 @@ pub(super) fn checked(
     args: &CreateArgs,
     detached: bool,
 ) -> Result<NewContainer> {
-    refuse_descriptors(args.preserve_fds)?;
+    refuse_descriptors(args.options.preserve_fds)?;
     let console = Console {
-        socket: args.console_socket.as_ref(),
+        socket: args.options.console_socket.as_ref(),
         detached,
     };
-    let bundle = args.bundle.as_deref();
+    let bundle = args.options.bundle.as_deref();
     Ok(prepare(
         &context.root,
         &args.id,

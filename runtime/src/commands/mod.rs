@@ -5,6 +5,7 @@ mod delete;
 mod events;
 mod exec;
 mod features;
+mod image;
 mod kill;
 mod list;
 mod pause;
@@ -69,6 +70,21 @@ pub(crate) enum CommandError {
         option: &'static str,
         /// Its value.
         value: String,
+    },
+    /// No bundle can be made of an image.
+    #[error("cannot make a bundle of the image {image:?}")]
+    Image {
+        /// The image.
+        image: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The program that makes bundles said why it made none.
+    #[error("husk-rootfs made no bundle of the image {image:?}")]
+    ImageBundle {
+        /// The image.
+        image: String,
     },
     /// A file cannot be read.
     #[error("cannot read {path}")]

@@ -34,6 +34,8 @@ const CMDLINE: &str = "console=ttyS0 loglevel=3 panic=-1 reboot=t noreplace-smp"
 pub(crate) struct Install {
     /// The `husk-vmm` program.
     pub(crate) vmm: PathBuf,
+    /// The `husk-rootfs` program.
+    pub(crate) rootfs: PathBuf,
     kernel: PathBuf,
     initrd: PathBuf,
 }
@@ -46,6 +48,7 @@ impl Install {
         let share = bin.parent().unwrap_or(Path::new("/")).join("share/husk");
         Ok(Self {
             vmm: bin.join("husk-vmm"),
+            rootfs: bin.join("husk-rootfs"),
             kernel: share.join("vmlinux"),
             initrd: share.join("initrd.img"),
         })

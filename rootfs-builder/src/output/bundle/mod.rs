@@ -1,0 +1,74 @@
+//! An OCI bundle: the root file system, and a `config.json` from the configuration of the image, by the OCI image specification
+//! ("Conversion to OCI Runtime Configuration").
+
+mod config;
+mod user;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use oci_spec::image::ImageConfiguration;
+use thiserror::Error;
+
+use crate::contents::Contents;
+use crate::tree::Tree;
+
+use super::directory::{self, DirectoryError};
+use user::UserError;
+
+/// Why a bundle could not be made.
+#[derive(Debug, Error)]
+pub(crate) enum BundleError {
+    #[error(transparent)]
+    Root(#[from] DirectoryError),
+    #[error("the user of the image")]
+    User(#[from] UserError),
+    #[error("the working directory {0:?} of the image is no absolute path")]
+    WorkingDirectory(String),
+    #[error("{} exists and is not an empty directory", path.display())]
+    Exists { path: PathBuf },
+    #[error("cannot write {}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+}
+
+/// What the bundle is to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Process<'a> {
+    /// Arguments in the place of those of the image; its entry point stays.
+    pub(crate) arguments: &'a [String],
+    pub(crate) terminal: bool,
+}
+
+/// Writes a bundle as the directory `path`, which must not exist or be empty.
+pub(crate) fn write(
+    (tree, contents): (&Tree, &Contents),
+    image: Option<&ImageConfiguration>,
+    path: &Path,
+    process: &Process<'_>,
+    rootless: bool,
+) -> Result<directory::Written, BundleError> {
+    let config = config::config((tree, contents), image, process)?;
+    let failed = |source| BundleError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    if !directory::is_free(path).map_err(failed)? {
+        return Err(BundleError::Exists {
+            path: path.to_owned(),
+        });
+    }
+    let above = match path.parent() {
+        Some(above) if !above.as_os_str().is_empty() => above,
+        _ => Path::new("."),
+    };
+    let scratch = tempfile::Builder::new()
+        .prefix(".husk-rootfs-")
+        .tempdir_in(above)
+        .map_err(failed)?;
+    let made = scratch.path().join("bundle");
+    std::fs::create_dir(&made).map_err(failed)?;
+    let written = directory::write(tree, contents, &made.join("rootfs"), rootless)?;
+    std::fs::write(made.join("config.json"), format!("{config:#}\n")).map_err(failed)?;
+    std::fs::rename(&made, path).map_err(failed)?;
+    Ok(written)
+}
