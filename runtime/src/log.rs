@@ -2,7 +2,7 @@
 //! formats of runc's log that containerd and Podman parse.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -102,11 +102,14 @@ fn open(path: &Path) -> io::Result<File> {
     options.append(true).create(true).mode(0o644).open(path)
 }
 
-/// To standard error, as nothing else can be written to.
+/// To standard error, as nothing else can be written to. A user sees whose words they are; an engine, which is no terminal, puts
+/// the runtime's name before them itself.
 pub(crate) fn write_stderr(message: &str) {
-    let line = format!("husk: {}\n", message.replace('\n', " "));
+    let mut stderr = io::stderr();
+    let name = if stderr.is_terminal() { "husk: " } else { "" };
+    let line = format!("{name}{}\n", message.replace('\n', " "));
     // Nothing is left to report to when standard error is closed.
-    drop(io::stderr().write_all(line.as_bytes()));
+    drop(stderr.write_all(line.as_bytes()));
 }
 
 #[cfg(test)]

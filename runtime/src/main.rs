@@ -39,7 +39,7 @@ use clap::{CommandFactory as _, Parser};
 
 use crate::cgroup::Driver;
 use crate::cli::{Cli, GlobalArgs};
-use crate::commands::{Context, carry_out, failure_code};
+use crate::commands::{Context, carry_out, failure_code, failure_text};
 use crate::log::Log;
 use crate::state::Root;
 
@@ -75,7 +75,7 @@ fn main() -> ExitCode {
     match carry_out(&context, &cli.command) {
         Ok(code) => code,
         Err(error) => {
-            context.log.error(&chain::chain(&error));
+            context.log.error(&failure_text(&cli.command, &error));
             failure_code(&cli.command)
         }
     }

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use crate::bundle::BundleError;
 use crate::cgroup::Driver;
+use crate::chain::chain;
 use crate::cli::Command;
 use crate::lifecycle::LifecycleError;
 use crate::log::Log;
@@ -138,6 +139,17 @@ pub(crate) fn failure_code(command: &Command) -> ExitCode {
         Command::Exec(_) => ExitCode::from(255),
         _ => ExitCode::FAILURE,
     }
+}
+
+/// One line about a command that failed. Engines show it, after what runc puts before it.
+pub(crate) fn failure_text(command: &Command, error: &CommandError) -> String {
+    let before = match command {
+        Command::Create(_) => "husk create failed: ",
+        Command::Run(_) => "husk run failed: ",
+        Command::Exec(_) => "exec failed: ",
+        _ => "",
+    };
+    before.to_owned() + &chain(error)
 }
 
 /// Carries a command out.

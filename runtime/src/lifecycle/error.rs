@@ -57,7 +57,7 @@ pub(crate) enum LifecycleError {
     #[error("unable to start container process")]
     Process(#[source] AgentError),
     /// A further process cannot be made. The cause has runc's text.
-    #[error("exec failed: unable to start container process")]
+    #[error("unable to start container process")]
     Exec(#[source] AgentError),
     /// The guest's cgroup does not take a limit.
     #[error("cannot update the container's limits")]
