@@ -13,6 +13,7 @@ mod chain;
 mod cli;
 mod clock;
 mod commands;
+mod cpu_weight;
 mod devices;
 mod hooks;
 mod host_view;

@@ -9,6 +9,7 @@ use protocol::sandbox::ShareConfig;
 
 use crate::binds::{self, BindError, Source};
 use crate::bundle::Bundle;
+use crate::cpu_weight;
 use crate::devices::{self, DeviceError};
 use crate::lifecycle::kind_of;
 use crate::mount_checks::{self, MountCheckError};
@@ -191,6 +192,7 @@ fn translate_linux(
 
 /// What the host's cgroup limits alone: its numbers of processors, nodes and devices mean something else in the guest.
 fn translate_resources(resources: &mut LinuxResources) {
+    cpu_weight::from_shares(resources);
     if let Some(cpu) = resources.cpu_mut() {
         cpu.set_cpus(None);
         cpu.set_mems(None);
@@ -276,7 +278,10 @@ mod tests {
             spec["linux"]["namespaces"],
             json!([{"type": "network"}, {"type": "ipc"}])
         );
-        assert_eq!(spec["linux"]["resources"]["cpu"], json!({"shares": 100}));
+        assert_eq!(
+            spec["linux"]["resources"],
+            json!({"cpu": {}, "unified": {"cpu.weight": "4"}})
+        );
         assert_eq!(spec.get("hooks"), None);
         assert_eq!(warnings.len(), 1);
     }

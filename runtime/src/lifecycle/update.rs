@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::LifecycleError;
 use crate::agent_client::AgentClient;
+use crate::cpu_weight;
 use crate::sandbox::{CONFIG, SOCKET, limit_of};
 use crate::state::{ContainerDir, ContainerId, Root, SandboxDir, Status};
 
@@ -71,8 +72,10 @@ fn read_config(dir: &ContainerDir) -> Result<SandboxConfig, LifecycleError> {
 
 /// What the guest's cgroup can take: without what is unset, and without the numbers of the host's processors and devices.
 fn for_guest(resources: &LinuxResources) -> Result<Value, LifecycleError> {
+    let mut resources = resources.clone();
+    cpu_weight::from_shares(&mut resources);
     let mut resources =
-        serde_json::to_value(resources).map_err(|error| LifecycleError::Monitor(error.into()))?;
+        serde_json::to_value(&resources).map_err(|error| LifecycleError::Monitor(error.into()))?;
     if let Some(cpu) = resources.get_mut("cpu").and_then(Value::as_object_mut) {
         cpu.remove("cpus");
         cpu.remove("mems");
