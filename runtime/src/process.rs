@@ -1,9 +1,12 @@
 //! Processes that outlive a command: named by pid and start time on disk, held by pidfd in memory, so that no signal
 //! ever reaches a stranger that was given the same pid.
 
+use std::ffi::OsStr;
+use std::fs::{self, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,20 +89,42 @@ impl AsFd for Held {
 
 /// All process ids that there are now.
 pub(crate) fn pids() -> impl Iterator<Item = i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
 /// Processes that have `path` as one of their arguments.
 pub(crate) fn find_by_argument(path: &Path) -> Vec<Held> {
-    let has_argument = |pid: i32| {
-        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        arguments
-            .split(|byte| *byte == 0)
-            .any(|argument| argument == path.as_os_str().as_bytes())
+    find(|pid| has_argument(pid, path.as_os_str()))
+}
+
+/// Other processes that have `argument` among their arguments, and `file` open.
+pub(crate) fn find_by_open_file(argument: &str, file: &Path) -> Vec<Held> {
+    let Ok(wanted) = file.metadata() else {
+        return Vec::new();
     };
-    let found = pids().filter(|pid| has_argument(*pid));
-    let refs = found.filter_map(|pid| ProcessRef::of(pid).ok().filter(|_| has_argument(pid)));
+    let is_it =
+        |metadata: Metadata| (metadata.dev(), metadata.ino()) == (wanted.dev(), wanted.ino());
+    let has_it = |pid: i32| {
+        let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+        let mut files = files.flatten().flatten();
+        files.any(|open| fs::metadata(open.path()).is_ok_and(is_it))
+    };
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    find(|pid| pid != own && has_argument(pid, argument.as_ref()) && has_it(pid))
+}
+
+fn has_argument(pid: i32, wanted: &OsStr) -> bool {
+    let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    arguments
+        .split(|byte| *byte == 0)
+        .any(|argument| argument == wanted.as_bytes())
+}
+
+/// Asked twice: a pid may change hands between the first answer and the start time.
+fn find(wanted: impl Fn(i32) -> bool) -> Vec<Held> {
+    let found = pids().filter(|pid| wanted(*pid));
+    let refs = found.filter_map(|pid| ProcessRef::of(pid).ok().filter(|_| wanted(pid)));
     refs.filter_map(ProcessRef::hold).collect()
 }
 
@@ -114,7 +139,7 @@ pub(crate) fn wait_readable(fd: BorrowedFd<'_>, limit: Duration) -> bool {
 }
 
 fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     parse_start_time(&stat).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))
 }
 
@@ -171,6 +196,30 @@ mod tests {
         assert_eq!(found.len(), 1);
         assert!(found[0].wait(Duration::ZERO));
         assert!(find_by_argument(Path::new(&path)).is_empty());
+    }
+
+    #[test]
+    fn a_process_is_found_by_what_it_has_open() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let argument = format!("found-by-{}", id());
+        let mut child = Command::new("sh")
+            .args(["-c", "read line", &argument])
+            .stdin(std::process::Stdio::piped())
+            .stdout(file.reopen().unwrap())
+            .spawn()
+            .unwrap();
+        let found = loop {
+            let found = find_by_open_file(&argument, file.path());
+            if !found.is_empty() {
+                break found;
+            }
+        };
+        let other = find_by_open_file("other", file.path());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.len(), 1);
+        assert!(other.is_empty());
+        assert!(find_by_open_file(&argument, file.path()).is_empty());
     }
 
     #[test]

@@ -145,6 +145,9 @@ fn damaged_state_is_told_and_deleted_by_force_only() -> Result<()> {
         fs::write(&file, b"")?;
         container.verb("delete", &["--force"])?.ok();
         ensure!(!file.exists());
+        ensure!(!tests::husk::runs(container.monitor()), "the monitor lives");
+        // Only the record knew of it.
+        fs::remove_dir(Path::new("/sys/fs/cgroup").join(container.id()))?;
         Ok(())
     })
 }

@@ -5,9 +5,9 @@ use protocol::rpc::{ErrorCode, Request};
 use super::LifecycleError;
 use crate::agent_client::{AgentClient, AgentError};
 use crate::cgroup::HostCgroup;
-use crate::process::{Held, ProcessRef, find_by_argument};
+use crate::process::{Held, ProcessRef, find_by_argument, find_by_open_file};
 use crate::sandbox::{CONFIG, Install, SOCKET, SandboxError, ShareList};
-use crate::state::{ContainerDir, Record, Root, SandboxDir};
+use crate::state::{ContainerDir, LIFE, Record, Root, SandboxDir};
 
 /// Removes a container whose monitor is gone, and with the last one of a sandbox the sandbox. `record` is missing if it is damaged.
 pub(super) fn clear(
@@ -51,6 +51,16 @@ fn heir(root: &Root, record: &Record) -> Option<HostCgroup> {
     let others = others.filter_map(|id| root.read(&id).ok());
     let mut others = others.filter(|(other, _)| other.id != record.id && other.vmm == record.vmm);
     others.find_map(|(other, _)| other.cgroup.filter(HostCgroup::is_made))
+}
+
+/// Ends the monitor that a damaged record does not name. It holds the sandbox, and was started with the container's id.
+pub(super) fn end_lost_monitor(dir: &ContainerDir) {
+    if let Some(sandbox) = SandboxDir::of(dir.path()) {
+        let id = dir.id().as_str();
+        find_by_open_file(id, &sandbox.file(LIFE))
+            .iter()
+            .for_each(Held::end);
+    }
 }
 
 /// Removes what a failed `create` has made. The agent has heard of its end, if it heard of its beginning.

@@ -263,6 +263,7 @@ impl NewContainer {
         }
         dir.write(record)?;
         let mut sandbox = booting.wait(signals)?;
+        wiring.connect()?;
         if let Some(network) = wiring.into_network() {
             let network = Box::new(network);
             sandbox.agent.done(&Request::Network { network })?;
@@ -372,7 +373,7 @@ fn report_oom(cgroup: &HostCgroup, vmm: Option<ProcessRef>, log: &Log) {
     }
 }
 
-/// Connects the interfaces of the container's network namespace to taps for the machine.
+/// Makes taps for the machine beside the interfaces of the container's network namespace.
 fn wire(record: &mut Record, dir: &ContainerDir, log: &Log) -> Result<Wiring, LifecycleError> {
     let Some(namespace) = &mut record.network else {
         return Ok(Wiring::default());
@@ -383,7 +384,7 @@ fn wire(record: &mut Record, dir: &ContainerDir, log: &Log) -> Result<Wiring, Li
     }
     // Whoever cleans up after a crash finds out here what there may be.
     dir.write(record)?;
-    wiring.connect()?;
+    wiring.make_taps()?;
     Ok(wiring)
 }
 

@@ -3,7 +3,7 @@
 use rustix::process::getpid;
 
 use super::LifecycleError;
-use super::clear::clear;
+use super::clear::{clear, end_lost_monitor};
 use crate::chain::chain;
 use crate::hooks;
 use crate::log::Log;
@@ -58,6 +58,7 @@ fn try_delete(
         }
         Err(error @ StateError::Damaged { .. }) if force == Force::Yes => {
             log.warn(&error.to_string());
+            end_lost_monitor(&dir);
             None
         }
         Err(error) => return Err(error.into()),

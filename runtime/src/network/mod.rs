@@ -59,14 +59,25 @@ impl Wiring {
     }
 
     /// Makes a tap beside each interface.
-    pub(crate) fn connect(&self) -> Result<(), NetworkError> {
+    pub(crate) fn make_taps(&self) -> Result<(), NetworkError> {
         if self.links.is_empty() {
             return Ok(());
         }
         let netlink = open()?;
         let interfaces = self.network.interfaces.iter();
         let mut pairs = self.links.iter().zip(interfaces);
-        pairs.try_for_each(|(link, interface)| link.connect(&netlink, interface.mtu))
+        pairs.try_for_each(|(link, interface)| link.make_tap(&netlink, interface.mtu))
+    }
+
+    /// Connects the interfaces to the taps, which the machine has opened by now.
+    pub(crate) fn connect(&self) -> Result<(), NetworkError> {
+        if self.links.is_empty() {
+            return Ok(());
+        }
+        let netlink = open()?;
+        self.links
+            .iter()
+            .try_for_each(|link| link.connect(&netlink))
     }
 
     /// The machine's devices, in the order of the interfaces.

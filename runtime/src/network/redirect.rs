@@ -54,23 +54,30 @@ impl Link {
         }
     }
 
-    /// Makes the tap, and redirects both ways.
-    pub(super) fn connect(&self, netlink: &Netlink, mtu: u32) -> Result<(), NetworkError> {
-        let failed = |action| {
-            move |source| NetworkError::Connect {
-                action,
-                name: self.name.clone(),
-                source,
-            }
-        };
-        tap::make(&self.tap).map_err(failed("make a tap"))?;
-        let tap = index_of(&self.tap).map_err(failed("find the tap"))?;
+    /// Makes the tap.
+    pub(super) fn make_tap(&self, netlink: &Netlink, mtu: u32) -> Result<(), NetworkError> {
+        tap::make(&self.tap).map_err(self.failed("make a tap"))?;
+        let tap = index_of(&self.tap).map_err(self.failed("find the tap"))?;
         let outcome = netlink.request(RouteNetlinkMessage::SetLink(set_up(tap, mtu)), 0);
-        outcome.map_err(failed("bring the tap up"))?;
+        outcome.map_err(self.failed("bring the tap up"))
+    }
+
+    /// Redirects both ways. The kernel complains of each packet for a tap that nobody has opened yet.
+    pub(super) fn connect(&self, netlink: &Netlink) -> Result<(), NetworkError> {
+        let tap = index_of(&self.tap).map_err(self.failed("find the tap"))?;
         for (from, to) in [(self.index, tap), (tap, self.index)] {
-            redirect(netlink, from, to).map_err(failed("redirect packets"))?;
+            redirect(netlink, from, to).map_err(self.failed("redirect packets"))?;
         }
         Ok(())
+    }
+
+    fn failed(&self, action: &'static str) -> impl FnOnce(io::Error) -> NetworkError {
+        let name = self.name.clone();
+        move |source| NetworkError::Connect {
+            action,
+            name,
+            source,
+        }
     }
 
     fn remove(&self, netlink: &Netlink) -> io::Result<()> {

@@ -16,4 +16,4 @@ mod sandbox;
 pub(crate) use dir::{ContainerDir, Root, StateError, write_exit};
 pub(crate) use id::{ContainerId, IdError};
 pub(crate) use record::{Exit, HostNamespace, Phase, Record, Status, View};
-pub(crate) use sandbox::{Life, SandboxDir};
+pub(crate) use sandbox::{LIFE, Life, SandboxDir};

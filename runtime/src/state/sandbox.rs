@@ -26,7 +26,8 @@ use crate::state::dir::failed;
 /// Link in a container's directory to its sandbox's. One byte, because a socket's path below it has at most 107.
 const LINK: &str = "s";
 
-const LIFE: &str = "life";
+/// The FIFO that everybody who lives in a sandbox has open.
+pub(crate) const LIFE: &str = "life";
 
 /// First character of a sandbox's directory; no container id contains it.
 const MARK: char = '@';
