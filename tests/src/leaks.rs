@@ -34,6 +34,19 @@ const EXPECTED_MESSAGES: &[&str] = &[
     "systemd",
     // The module of tc's redirections greets as it is loaded.
     "Mirror/redirect action on",
+    // Of packets that come between the end of a machine and the removal of its redirections.
+    "tc mirred to Houston",
+    // Bridges and veths of engines as they come and go.
+    "entered blocking state",
+    "entered disabled state",
+    "entered forwarding state",
+    "entered promiscuous mode",
+    "left promiscuous mode",
+    "renamed from",
+    "bridge: filtering via arp",
+    "Bridge firewalling registered",
+    "Initializing XFRM netlink socket",
+    "operation=\"profile_load\"",
     // Of the programs that tests run with runc under a seccomp filter; husk never runs one of this name on the host.
     "comm=\"busybox\"",
     // The testbed is an emulator, whose clock jumps under load.
