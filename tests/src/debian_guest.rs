@@ -35,6 +35,11 @@ pub struct Said {
 impl DebianGuest {
     /// Makes the config. The shared directory is on the root file system: the tests' /tmp has no extended attributes.
     pub fn new() -> Result<Self> {
+        Self::caching("auto", false)
+    }
+
+    /// The same, where the guest caches by `policy`, and gathers writes if `writeback`.
+    pub fn caching(policy: &str, writeback: bool) -> Result<Self> {
         let data = TempDir::with_prefix_in("husk-share-", "/var/tmp")?;
         // The guest's users go through it.
         fs::set_permissions(data.path(), Permissions::from_mode(0o755))?;
@@ -42,7 +47,7 @@ impl DebianGuest {
             "memory": {"size_mib": MEMORY_MIB},
             "boot": {"kernel": KERNEL, "initrd": "$DIR/initrd", "cmdline": "console=ttyS0 quiet panic=-1"},
             "serial": {"mode": "file", "path": "$DIR/serial"},
-            "devices": [{"type": "fs", "tag": "husk", "shares": [
+            "devices": [{"type": "fs", "tag": "husk", "cache": policy, "writeback": writeback, "shares": [
                 {"name": "root", "source": "/", "read_only": true},
                 {"name": "data", "source": data.path()},
             ]}],

@@ -52,15 +52,46 @@ fn a_share_behaves_as_a_local_file_system() -> Result<()> {
             host.status.success() && host.stderr.contains(LOCAL_TESTS),
             "the host's own file system fails: {host:?}"
         );
-        let said = guest.run(
-            "mkdir /mnt/there && cd /mnt/there && exec python3 -B /mnt/local.py -v",
-            LIMIT,
-        )?;
-        ensure!(
-            said.status == 0 && said.output.contains(LOCAL_TESTS),
-            "{}",
-            said.output
-        );
+        behaves_as_local(&guest)
+    })
+}
+
+#[test]
+fn a_share_whose_writes_the_guest_gathers_behaves_as_a_local_file_system() -> Result<()> {
+    watched(|| {
+        let guest = DebianGuest::caching("always", true)?;
+        guest.put("local.py", LOCAL.as_bytes())?;
+        behaves_as_local(&guest)
+    })
+}
+
+fn behaves_as_local(guest: &DebianGuest) -> Result<()> {
+    let script = "mkdir /mnt/there && cd /mnt/there && exec python3 -B /mnt/local.py -v";
+    let said = guest.run(script, LIMIT)?;
+    ensure!(
+        said.status == 0 && said.output.contains(LOCAL_TESTS),
+        "{}",
+        said.output
+    );
+    Ok(())
+}
+
+#[test]
+fn a_share_that_the_guest_does_not_cache_shows_what_the_host_changes() -> Result<()> {
+    watched(|| {
+        let guest = DebianGuest::caching("never", false)?;
+        guest.put("file", b"old")?;
+        let script = "cat /mnt/file; echo; touch /mnt/asked; until [ -e /mnt/changed ]; do sleep 0.1; done; cat /mnt/file";
+        let data = guest.data().to_owned();
+        let host = std::thread::spawn(move || {
+            output::until("the guest has read", LIMIT, || data.join("asked").exists())?;
+            fs::write(data.join("file"), "new and longer")?;
+            fs::write(data.join("changed"), "")?;
+            anyhow::Ok(())
+        });
+        let said = guest.run(script, LIMIT)?;
+        host.join().expect("the host's part panicked")?;
+        ensure!(said.output == "old\nnew and longer", "{}", said.output);
         Ok(())
     })
 }
