@@ -97,16 +97,14 @@ fn run(engine: &Engine, kind: Kind, section: &Section, runtime: &str) -> Result<
     shell("find /var/tmp/engines -mindepth 1 -maxdepth 1 ! -name '*.tar' ! -name '*.log' -exec rm -r {} +")?.ok();
     let mut answers = Vec::new();
     for step in section.commands.iter().filter(|step| step.is_for(kind)) {
-        // With --nocapture it shows what a slow machine is busy with.
+        // With --nocapture both show what a slow machine is busy with.
         writeln!(io::stderr(), "{runtime}: $ {}", step.script)?;
         let out = engine
             .run(runtime, &step.script)
             .with_context(|| format!("{}: $ {}", section.title, step.script))?;
-        answers.push(format!(
-            "{}=> {}",
-            normalized(&out.stdout, runtime),
-            out.status
-        ));
+        let answer = format!("{}=> {}", normalized(&out.stdout, runtime), out.status);
+        writeln!(io::stderr(), "{answer}")?;
+        answers.push(answer);
     }
     engine.clear()?;
     Ok(answers)

@@ -137,6 +137,13 @@ impl Engine {
         Ok(engine)
     }
 
+    /// Makes an image of an archive of its files: of Podman and Docker.
+    pub fn import(&self, image: &str, archive: &Path) -> Result<()> {
+        let engine = self.kind.name();
+        shell(&format!("{engine} import {} {image}", archive.display()))?.ok();
+        Ok(())
+    }
+
     /// Runs a script of the shell in which `engine` is this engine with a runtime (a path). Both streams come as one.
     pub fn run(&self, runtime: &str, script: &str) -> Result<Output> {
         let script = format!("exec 2>&1\n{}{script}", self.kind.prelude());
@@ -172,10 +179,10 @@ impl Drop for Engine {
         let _outcome = shell(
             "umount /run/docker/netns/* /var/lib/docker/* 2>/dev/null
              ip link delete docker0 2>/dev/null
-             for group in docker libpod_parent tests; do
+             for group in docker libpod_parent podman_probe tests; do
                  find /sys/fs/cgroup/$group -depth -type d -exec rmdir {} + 2>/dev/null
              done
-             rm -rf /var/tmp/engines",
+             rm -rf /var/tmp/engines /dev/shm/libpod_lock",
         );
     }
 }

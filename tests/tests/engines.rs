@@ -21,7 +21,6 @@ fn whole(kind: Kind, text: &str) -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes minutes, and has not been seen to its end"]
 fn podman_answers_as_with_runc() -> Result<()> {
     quick(Kind::Podman, CONTAINERS)
 }
@@ -33,7 +32,6 @@ fn docker_answers_as_with_runc() -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes minutes, and fails: runc puts `runc create failed: ` before the text of a missing program, husk nothing"]
 fn containerd_answers_as_with_runc() -> Result<()> {
     quick(Kind::Containerd, CONTAINERD)
 }
