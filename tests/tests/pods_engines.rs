@@ -1,4 +1,4 @@
-//! Pods as Podman makes them.
+//! Pods as Podman makes them, and namespaces that Docker shares.
 
 use anyhow::{Result, ensure};
 use tests::engine::{Engine, Kind};
@@ -33,5 +33,32 @@ fn podman_makes_a_pod_of_three_containers_that_share_localhost() -> Result<()> {
     let out = engine.run("/usr/local/bin/husk", POD)?;
     engine.clear()?;
     ensure!(out.stdout.trim_end() == POD_SAYS, "{}", out.stdout);
+    Ok(())
+}
+
+/// The shim kills all that is in the container's processes when its first one has ended, since it takes them for its own.
+const SHARED_PID: &str = r#"
+engine run -d --name one box sleep 1000 >/dev/null
+for code in 3 0 5; do
+    engine run --rm --pid container:one box sh -c "ps -o args | grep -c 'sleep 1000$'; exit $code"
+    echo $?
+done
+engine exec one echo one goes on
+"#;
+
+const SHARED_PID_SAYS: &str = "1\n3\n1\n0\n1\n5\none goes on";
+
+#[test]
+fn docker_lets_a_container_see_anothers_processes_and_end() -> Result<()> {
+    let engine = Engine::start(Kind::Docker)?;
+    for runtime in ["runc", "/usr/local/bin/husk"] {
+        let out = engine.run(runtime, SHARED_PID)?;
+        engine.clear()?;
+        ensure!(
+            out.stdout.trim_end() == SHARED_PID_SAYS,
+            "{runtime}: {}",
+            out.stdout
+        );
+    }
     Ok(())
 }

@@ -3,6 +3,7 @@
 use protocol::rpc::{ErrorCode, Request};
 
 use super::LifecycleError;
+use super::neighbours::companions;
 use crate::agent_client::{AgentClient, AgentError};
 use crate::cgroup::HostCgroup;
 use crate::process::{Held, ProcessRef, find_by_argument, find_by_open_file};
@@ -47,10 +48,7 @@ fn remove_cgroup(root: &Root, record: &Record) -> Result<(), LifecycleError> {
 
 /// The cgroup of another container of the same machine.
 fn heir(root: &Root, record: &Record) -> Option<HostCgroup> {
-    let others = root.ids().into_iter().flatten();
-    let others = others.filter_map(|id| root.read(&id).ok());
-    let mut others = others.filter(|(other, _)| other.id != record.id && other.vmm == record.vmm);
-    others.find_map(|(other, _)| other.cgroup.filter(HostCgroup::is_made))
+    companions(root, record).find_map(|(other, _)| other.cgroup.filter(HostCgroup::is_made))
 }
 
 /// Ends the monitor that a damaged record does not name. It holds the sandbox, and was started with the container's id.

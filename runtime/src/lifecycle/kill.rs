@@ -4,9 +4,11 @@ use protocol::rpc::{ErrorCode, Request};
 use rustix::process::Signal;
 
 use super::LifecycleError;
+use super::neighbours::companions;
 use crate::agent_client::{AgentClient, AgentError};
+use crate::process::Held;
 use crate::sandbox::SOCKET;
-use crate::state::{ContainerId, Root, Status};
+use crate::state::{ContainerId, Record, Root, Status};
 
 /// Sends a signal. runc's text for a container that is gone is what engines look for.
 pub(crate) fn kill(
@@ -45,12 +47,23 @@ pub(crate) fn kill(
         Err(error) => match record.vmm.and_then(crate::process::ProcessRef::hold) {
             // The machine has ended in between.
             None => Err(not_running()),
-            // A guest that does not answer must not escape: the machine is what can be killed.
+            // A guest that does not answer must not escape.
             Some(machine) if signal == Signal::KILL.as_raw() => {
-                machine.signal(Signal::KILL);
+                end(root, &record, &machine);
                 Ok(())
             }
             Some(_) => Err(error.into()),
         },
+    }
+}
+
+/// Ends a container without its guest's help: by its machine, or where others live in that, by its monitor. The agent ends what has
+/// lost its monitor.
+fn end(root: &Root, record: &Record, machine: &Held) {
+    let shared = companions(root, record).any(|(_, status)| status != Status::Stopped);
+    match record.monitor.hold().filter(|_| shared) {
+        Some(monitor) => monitor.signal(Signal::KILL),
+        None if shared => {}
+        None => machine.signal(Signal::KILL),
     }
 }

@@ -14,7 +14,7 @@ use crate::annotations::{AnnotationError, Annotations, Membership};
 use crate::bundle::namespaces;
 use crate::network::Namespace;
 use crate::process::ProcessRef;
-use crate::state::{HostNamespace, Record, Root, SandboxDir};
+use crate::state::{HostNamespace, Record, Root, SandboxDir, Status};
 
 /// Why a sandbox cannot be joined.
 #[derive(Debug, thiserror::Error)]
@@ -151,6 +151,17 @@ pub(crate) fn given(spec: &Spec) -> Vec<HostNamespace> {
         (given != own && kind != NamespaceKind::Network).then_some(given)
     };
     namespaces(spec).iter().filter_map(identity).collect()
+}
+
+/// The other containers of a container's machine.
+pub(super) fn companions<'a>(
+    root: &'a Root,
+    record: &'a Record,
+) -> impl Iterator<Item = (Record, Status)> + 'a {
+    let others = root.ids().into_iter().flatten();
+    others
+        .filter_map(|id| root.read(&id).ok())
+        .filter(|(other, _)| other.id != record.id && other.vmm == record.vmm)
 }
 
 impl Neighbour {
