@@ -72,8 +72,15 @@ fn machine_and_monitors_are_in_the_cgroup_that_the_spec_names() -> Result<()> {
         let container = Container::running(&bundle)?;
         ensure!(pids(&dir)?.contains(&container.monitor()));
         ensure!(names(&dir)? == ["husk", "husk-vmm"], "{:?}", names(&dir)?);
-        let detached = husk(&["exec", "--detach", container.id(), "sleep", "1000"])?;
-        ensure!(detached.status.success(), "{detached:?}");
+        // Its streams are those of the command: a pipe would stay open as long as it runs.
+        let null = std::process::Stdio::null;
+        let detached = std::process::Command::new("husk")
+            .args(["exec", "--detach", container.id(), "sleep", "1000"])
+            .stdin(null())
+            .stdout(null())
+            .stderr(null())
+            .status()?;
+        ensure!(detached.success(), "{detached:?}");
         ensure!(names(&dir)? == ["husk", "husk", "husk-vmm"]);
         ensure!(container.exec(&["true"])?.status.success());
         let used: u64 = read(&dir, "memory.current")?.parse()?;
