@@ -63,6 +63,11 @@ fn path_of(file: &Path) -> Result<PathBuf, CgroupError> {
     line.map(PathBuf::from).ok_or_else(missing)
 }
 
+/// Whether it is a thread of the kernel's: it has no command line.
+fn is_kernels(pid: &str) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.is_empty())
+}
+
 fn directory(path: &Path) -> PathBuf {
     Path::new(DEFAULT_CGROUP_ROOT).join(path.strip_prefix("/").unwrap_or(path))
 }
@@ -220,11 +225,27 @@ impl HostCgroup {
         directory(&path) == *dir
     }
 
-    /// Moves a process that outlives its cgroup into another, or out of all of them.
-    pub(crate) fn take_over(heir: Option<&Self>, pid: i32) -> Result<(), CgroupError> {
-        let dir = heir.and_then(|heir| heir.dir.as_deref());
-        let path = dir.unwrap_or(Path::new(DEFAULT_CGROUP_ROOT)).join(PROCS);
-        fs::write(&path, pid.to_string()).map_err(|source| CgroupError::File { path, source })
+    /// Moves what outlives it into another, or out of all of them: the machine, and the threads that the kernel has for it, which
+    /// are processes of their own (KVM's one that looks after large pages).
+    pub(crate) fn hand_over(&self, machine: i32, heir: Option<&Self>) -> Result<(), CgroupError> {
+        let Some(dir) = &self.dir else { return Ok(()) };
+        let own = dir.join(PROCS);
+        let all =
+            fs::read_to_string(&own).map_err(|source| CgroupError::File { path: own, source })?;
+        let heir = heir.and_then(|heir| heir.dir.as_deref());
+        let path = heir.unwrap_or(Path::new(DEFAULT_CGROUP_ROOT)).join(PROCS);
+        let machine = machine.to_string();
+        for pid in all.lines().filter(|pid| *pid == machine || is_kernels(pid)) {
+            match fs::write(&path, pid) {
+                // It has just ended.
+                Err(error) if error.raw_os_error() == Some(libc::ESRCH) => {}
+                outcome => outcome.map_err(|source| CgroupError::File {
+                    path: path.clone(),
+                    source,
+                })?,
+            }
+        }
+        Ok(())
     }
 
     /// Moves a process into it.

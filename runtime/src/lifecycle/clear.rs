@@ -41,7 +41,7 @@ fn remove_cgroup(root: &Root, record: &Record) -> Result<(), LifecycleError> {
     if let Some(machine) = record.vmm.filter(|machine| machine.is_alive())
         && cgroup.has(machine.pid)
     {
-        HostCgroup::take_over(heir(root, record).as_ref(), machine.pid)?;
+        cgroup.hand_over(machine.pid, heir(root, record).as_ref())?;
     }
     Ok(cgroup.remove()?)
 }
