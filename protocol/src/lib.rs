@@ -18,7 +18,7 @@ pub mod stream;
 pub mod vmm_api;
 
 /// Version of the agent's calls. Both ends refuse any other version.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Guest vsock port on which the agent serves calls ([`rpc::Request`], framed).
 pub const CALL_PORT: u32 = 1024;

@@ -17,7 +17,7 @@ use crate::network::{Namespace, NamespaceId};
 use crate::process::ProcessRef;
 
 /// Version of the files. Another version is not read.
-pub(crate) const VERSION: u32 = 2;
+pub(crate) const VERSION: u32 = 3;
 
 /// `state.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
