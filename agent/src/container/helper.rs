@@ -75,23 +75,20 @@ fn carry_out(order: &Order, stdio: [OwnedFd; 3], report: &Arc<UnixStream>) -> Re
     // The agent's own protection from the OOM killer is not for containers; a spec may say otherwise.
     fs::write("/proc/self/oom_score_adj", "0")
         .map_err(|error| Failure::internal("reset oom_score_adj", &error))?;
-    let filter = match &order.task {
-        Task::Create(_) => None,
-        Task::Exec(process) => late_filter(&order.id, process)?,
-    };
-    let runner = Runner {
+    let mut runner = Runner {
         report: Arc::clone(report),
         size: order.size,
-        capabilities: match &order.task {
-            Task::Create(late) => late.capabilities.clone().map(Arc::new),
-            Task::Exec(_) => None,
-        },
-        filter: filter.map(Arc::new),
-        hooks: match &order.task {
-            Task::Create(late) => late.hooks.clone().map(Arc::new),
-            Task::Exec(_) => None,
-        },
+        capabilities: None,
+        filter: None,
+        hooks: None,
     };
+    match &order.task {
+        Task::Create(late) => {
+            runner.capabilities = late.capabilities.clone().map(Arc::new);
+            runner.hooks = late.hooks.clone().map(Arc::new);
+        }
+        Task::Exec(process) => runner.filter = late_filter(&order.id, process)?.map(Arc::new),
+    }
     let [stdin, stdout, stderr] = stdio;
     let builder = ContainerBuilder::new(order.id.clone(), SyscallType::Linux)
         .with_executor(runner)
