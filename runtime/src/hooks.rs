@@ -14,6 +14,7 @@ use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::network::on_host;
+use crate::process::elsewhere;
 use crate::state::{Record, Status, View};
 
 /// Why hooks failed.
@@ -48,8 +49,9 @@ pub(crate) fn run(
     hooks: Option<&Vec<Hook>>,
     state: &View<'_>,
 ) -> Result<(), HooksError> {
-    let place = Place::default();
-    run_within(kind, hooks, state, &place, |work| on_host(work))
+    run_by(kind, hooks, state, |hooks, state| {
+        on_host(|| hooks::run(kind, hooks, state, &Place::default()))
+    })
 }
 
 /// Runs the hooks of a container that is being made.
@@ -67,9 +69,9 @@ pub(crate) fn on_create(record: &Record, spec: &Spec) -> Result<(), HooksError> 
         directory: Some(&record.rootfs),
         environment: process.and_then(|process| process.env().as_deref()),
     };
-    let hooks = hooks.create_container().as_ref();
-    run_within("createContainer", hooks, &view, &place, |work| {
-        in_own_mounts(work)
+    let (kind, hooks) = ("createContainer", hooks.create_container().as_ref());
+    run_by(kind, hooks, &view, |hooks, state| {
+        elsewhere(into_own_mounts, || hooks::run(kind, hooks, state, &place))
     })
 }
 
@@ -90,37 +92,25 @@ pub(crate) fn on_start(record: &Record) -> Result<Option<StartHooks>, HooksError
     }))
 }
 
-/// Does something in a new mount namespace, which no mount leaves. Only a thread can be there.
-fn in_own_mounts<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
-    let thread = || -> io::Result<T> {
-        // SAFETY: file descriptors stay shared.
-        unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
-        let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        mount_change("/", downstream)?;
-        Ok(work())
-    };
-    std::thread::scope(|scope| {
-        let running = std::thread::Builder::new().spawn_scoped(scope, thread)?;
-        running
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+/// Moves this thread to a new mount namespace, which no mount leaves.
+fn into_own_mounts() -> io::Result<()> {
+    // SAFETY: file descriptors stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+    let downstream = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    Ok(mount_change("/", downstream)?)
 }
 
-type Work<'a> = Box<dyn FnOnce() -> Result<(), HookError> + Send + 'a>;
-
-fn run_within(
+/// Has hooks, if there are any, run in their place; the second argument of `run` is the state as JSON.
+fn run_by(
     kind: &'static str,
     hooks: Option<&Vec<Hook>>,
     state: &View<'_>,
-    place: &Place<'_>,
-    within: impl FnOnce(Work<'_>) -> io::Result<Result<(), HookError>>,
+    run: impl FnOnce(&[Hook], &[u8]) -> io::Result<Result<(), HookError>>,
 ) -> Result<(), HooksError> {
-    let hooks = hooks.filter(|hooks| !hooks.is_empty());
-    let Some(hooks) = hooks else {
+    let Some(hooks) = hooks.filter(|hooks| !hooks.is_empty()) else {
         return Ok(());
     };
     let state = serde_json::to_vec(state).map_err(|source| HooksError::State { kind, source })?;
-    let outcome = within(Box::new(|| hooks::run(kind, hooks, &state, place)));
+    let outcome = run(hooks, &state);
     Ok(outcome.map_err(|source| HooksError::Enter { kind, source })??)
 }

@@ -87,6 +87,21 @@ impl AsFd for Held {
     }
 }
 
+/// Does something after `moving` to where this process must not be itself: its own place is what engines look at. So a thread
+/// goes, and ends there.
+pub(crate) fn elsewhere<T: Send>(
+    moving: impl FnOnce() -> io::Result<()> + Send,
+    work: impl FnOnce() -> T + Send,
+) -> io::Result<T> {
+    let thread = || moving().map(|()| work());
+    std::thread::scope(|scope| {
+        let running = std::thread::Builder::new().spawn_scoped(scope, thread)?;
+        running
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 /// All process ids that there are now.
 pub(crate) fn pids() -> impl Iterator<Item = i32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

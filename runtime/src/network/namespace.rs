@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::NetworkError;
 use super::redirect::{self, Link};
 use crate::bundle::namespaces;
-use crate::process::pids;
+use crate::process::{elsewhere, pids};
 
 /// The network namespace of the thread that reads it.
 const OWN: &str = "/proc/thread-self/ns/net";
@@ -200,18 +200,12 @@ pub(crate) fn on_host<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T>
     }
 }
 
-/// Does something in another namespace. Only a thread can be there: the process's own place is what engines look at.
+/// Does something in another namespace.
 fn within<T: Send>(
     namespace: &(impl AsFd + Sync),
     work: impl FnOnce() -> T + Send,
 ) -> io::Result<T> {
-    let thread = || move_to(namespace).map(|()| work());
-    std::thread::scope(|scope| {
-        let running = std::thread::Builder::new().spawn_scoped(scope, thread)?;
-        running
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    })
+    elsewhere(|| move_to(namespace), work)
 }
 
 fn move_to(namespace: &impl AsFd) -> io::Result<()> {
