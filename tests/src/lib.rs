@@ -12,4 +12,5 @@ pub mod leaks;
 pub mod machine;
 pub mod network;
 pub mod output;
+pub mod runc;
 pub mod terminal;

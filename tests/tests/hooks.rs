@@ -2,14 +2,14 @@
 //! is the reference.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::bundle::Bundle;
 use tests::husk;
 use tests::leaks::watched;
-use tests::output::{self, Output};
+use tests::output::Output;
+use tests::runc::{self, both};
 
 /// Every kind, in the order of their moments.
 const KINDS: [&str; 6] = [
@@ -21,22 +21,10 @@ const KINDS: [&str; 6] = [
     "poststop",
 ];
 
-fn runc(bundle: &Bundle) -> Result<Output> {
-    let mut runc = Command::new("runc");
-    runc.args(["run", &husk::unique_id()])
-        .current_dir(bundle.path());
-    output::run(&mut runc, b"")
-}
-
 /// A hook that runs a line of shell, with the programs of where it runs.
 fn hook(line: &str) -> Value {
     let line = format!("b() {{ /bin/busybox \"$@\"; }}; {line}");
     json!([{"path": "/bin/sh", "args": ["sh", "-c", line], "env": ["PATH=/bin:/usr/bin"]}])
-}
-
-/// What both say of a bundle.
-fn both(bundle: &Bundle) -> Result<[Output; 2]> {
-    Ok([runc(bundle)?, husk::run(bundle)?])
 }
 
 #[test]
@@ -57,7 +45,7 @@ fn all_six_run_in_order_with_the_state() -> Result<()> {
             .set("/hooks", hooks)?
             .shell("echo program >>/log; sleep 1")?;
         let mut logs = Vec::new();
-        for run in [runc, husk::run] {
+        for run in [runc::run, husk::run] {
             run(&bundle)?.ok();
             logs.push(fs::read_to_string(&log).context("no hook wrote anything")?);
             fs::remove_file(&log)?;

@@ -2,14 +2,13 @@
 //! same machine as the reference wherever it knows the feature.
 
 use std::fs;
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use tests::bundle::Bundle;
 use tests::husk;
 use tests::leaks::watched;
-use tests::output::{self, Output};
+use tests::runc::both;
 
 /// Lines of a process's status that isolation is about.
 const STATUS: &str = "grep -E 'Cap|NoNew|Seccomp:|Groups|Uid|Gid' /proc/self/status";
@@ -17,18 +16,10 @@ const STATUS: &str = "grep -E 'Cap|NoNew|Seccomp:|Groups|Uid|Gid' /proc/self/sta
 /// For applets that the bundle has no link to.
 const BUSYBOX: &str = "b() { /bin/busybox \"$@\"; }; ";
 
-/// `runc run` of a bundle.
-fn runc(bundle: &Bundle) -> Result<Output> {
-    let mut runc = Command::new("runc");
-    runc.args(["run", &husk::unique_id()])
-        .current_dir(bundle.path());
-    output::run(&mut runc, b"")
-}
-
 /// What the line prints with husk, which is what it prints with runc.
 fn same(bundle: Bundle, line: &str) -> Result<String> {
     let bundle = bundle.shell(&format!("{BUSYBOX}{line}"))?;
-    let [runc, husk] = [runc(&bundle)?, husk::run(&bundle)?];
+    let [runc, husk] = both(&bundle)?;
     ensure!(
         runc.stdout == husk.stdout && runc.code() == husk.code(),
         "{line}\nrunc: {runc:?}\nhusk: {husk:?}"
@@ -39,7 +30,7 @@ fn same(bundle: Bundle, line: &str) -> Result<String> {
 /// Both refuse; husk's words.
 fn both_refuse(bundle: Bundle, part: &str) -> Result<()> {
     let bundle = bundle.shell("echo not reached")?;
-    let [runc, husk] = [runc(&bundle)?, husk::run(&bundle)?];
+    let [runc, husk] = both(&bundle)?;
     ensure!(runc.code() == 1 && husk.code() == 1, "{runc:?}\n{husk:?}");
     ensure!(
         husk.stdout.is_empty() && husk.stderr.contains(part),
