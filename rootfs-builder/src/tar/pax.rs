@@ -1,5 +1,6 @@
 //! Extended headers of POSIX (pax): records of the form `LENGTH KEY=VALUE\n`.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -33,7 +34,7 @@ pub(super) struct Extension {
     pub(super) uid: Option<u64>,
     pub(super) gid: Option<u64>,
     pub(super) mtime: Option<(i64, u32)>,
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(super) sparse: SparseRecords,
 }
 
@@ -58,8 +59,7 @@ impl Extension {
         let name = || String::from_utf8_lossy(key).into_owned();
         let bad = || PaxError::Value(name(), String::from_utf8_lossy(value).into_owned());
         if let Some(attribute) = key.strip_prefix(XATTR) {
-            self.xattrs.retain(|(known, _)| known != attribute);
-            self.xattrs.push((attribute.to_vec(), value.to_vec()));
+            self.xattrs.insert(attribute.to_vec(), value.to_vec());
             return Ok(());
         }
         match key {
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(extension.uid, Some(77));
         assert_eq!(
             extension.xattrs,
-            [(b"user.a".to_vec(), b"b\0\n=c".to_vec())]
+            BTreeMap::from([(b"user.a".to_vec(), b"b\0\n=c".to_vec())])
         );
     }
 

@@ -1,5 +1,6 @@
 //! Entries one after the other: a header, the extensions before it, and where the content lies.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 
@@ -46,7 +47,7 @@ pub(crate) struct Entry {
     pub(crate) gid: u64,
     /// Seconds since 1970, and nanoseconds after that.
     pub(crate) mtime: (i64, u32),
-    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 /// What an entry is.
