@@ -1,7 +1,6 @@
 //! A directory: the tree itself and nothing beside it.
 //!
-//! It is made in a directory of another name, which nobody else may enter, and renamed when it is whole. Every file is made
-//! by name in a directory that this program opened when it made it; nothing that exists is opened by path.
+//! Every file is made by name in a directory that this program opened when it made it; nothing that exists is opened by path.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -19,16 +18,16 @@ use thiserror::Error;
 use crate::contents::Contents;
 use crate::tree::{Attributes, Kind, NodeId, Tree};
 
+use super::whole;
+
 /// Attributes that only the administrator of the machine may give.
 const PRIVILEGED: [&[u8]; 2] = [b"trusted.", b"security."];
 
 /// Why a directory could not be made.
 #[derive(Debug, Error)]
 pub(crate) enum DirectoryError {
-    #[error("{} exists and is not an empty directory", path.display())]
-    Exists { path: PathBuf },
-    #[error("cannot make {}", path.display())]
-    Make { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Whole(#[from] whole::DirectoryError),
     #[error("cannot write /{name}")]
     Write { name: String, source: io::Error },
     #[error("cannot set {what} of /{name}")]
@@ -58,49 +57,24 @@ pub(crate) fn write(
     path: &Path,
     rootless: bool,
 ) -> Result<Written> {
-    let failed = |source| DirectoryError::Make {
-        path: path.to_owned(),
-        source,
-    };
-    if !is_free(path).map_err(failed)? {
-        return Err(DirectoryError::Exists {
+    whole::directory(path, |made| {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
+        let root = fs::open(made, flags, Mode::empty());
+        let root = root.map_err(|error| whole::DirectoryError::Make {
             path: path.to_owned(),
-        });
-    }
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    let scratch = tempfile::Builder::new()
-        .prefix(".husk-rootfs-")
-        .tempdir_in(above)
-        .map_err(failed)?;
-    let made = scratch.path().join("root");
-    std::fs::create_dir(&made).map_err(failed)?;
-    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC;
-    let root = fs::open(&made, flags, Mode::empty()).map_err(|error| failed(error.into()))?;
-    let mut writer = Writer {
-        tree,
-        contents,
-        root,
-        rootless,
-        first: vec![None; tree.len()],
-        written: Written::default(),
-    };
-    writer.tree()?;
-    // Not replacing: whatever has the name by now, if it is not empty, stays.
-    std::fs::rename(&made, path).map_err(failed)?;
-    Ok(writer.written)
-}
-
-/// Whether nothing is at a path, or an empty directory.
-pub(super) fn is_free(path: &Path) -> io::Result<bool> {
-    match std::fs::read_dir(path) {
-        Ok(mut entries) => Ok(entries.next().is_none()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(!path.is_symlink()),
-        Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
-        Err(error) => Err(error),
-    }
+            source: error.into(),
+        })?;
+        let mut writer = Writer {
+            tree,
+            contents,
+            root,
+            rootless,
+            first: vec![None; tree.len()],
+            written: Written::default(),
+        };
+        writer.tree()?;
+        Ok(writer.written)
+    })
 }
 
 /// What was made, open where it can be.

@@ -4,6 +4,7 @@
 mod config;
 mod user;
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,7 @@ use crate::contents::Contents;
 use crate::tree::Tree;
 
 use super::directory::{self, DirectoryError};
+use super::whole;
 use user::UserError;
 
 /// Why a bundle could not be made.
@@ -25,8 +27,8 @@ pub(crate) enum BundleError {
     User(#[from] UserError),
     #[error("the working directory {0:?} of the image is no absolute path")]
     WorkingDirectory(String),
-    #[error("{} exists and is not an empty directory", path.display())]
-    Exists { path: PathBuf },
+    #[error(transparent)]
+    Whole(#[from] whole::DirectoryError),
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
 }
@@ -48,27 +50,13 @@ pub(crate) fn write(
     rootless: bool,
 ) -> Result<directory::Written, BundleError> {
     let config = config::config((tree, contents), image, process)?;
-    let failed = |source| BundleError::Write {
-        path: path.to_owned(),
-        source,
-    };
-    if !directory::is_free(path).map_err(failed)? {
-        return Err(BundleError::Exists {
+    whole::directory(path, |made| {
+        let written = directory::write(tree, contents, &made.join("rootfs"), rootless)?;
+        let config = fs::write(made.join("config.json"), format!("{config:#}\n"));
+        config.map_err(|source| BundleError::Write {
             path: path.to_owned(),
-        });
-    }
-    let above = match path.parent() {
-        Some(above) if !above.as_os_str().is_empty() => above,
-        _ => Path::new("."),
-    };
-    let scratch = tempfile::Builder::new()
-        .prefix(".husk-rootfs-")
-        .tempdir_in(above)
-        .map_err(failed)?;
-    let made = scratch.path().join("bundle");
-    std::fs::create_dir(&made).map_err(failed)?;
-    let written = directory::write(tree, contents, &made.join("rootfs"), rootless)?;
-    std::fs::write(made.join("config.json"), format!("{config:#}\n")).map_err(failed)?;
-    std::fs::rename(&made, path).map_err(failed)?;
-    Ok(written)
+            source,
+        })?;
+        Ok(written)
+    })
 }
