@@ -1,6 +1,7 @@
 //! What the program does: one command a module, from its arguments to the text of its result.
 
 mod bundle;
+mod disk;
 mod erofs;
 mod ext4;
 mod inspect;

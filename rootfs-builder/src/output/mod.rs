@@ -2,8 +2,8 @@
 
 pub(crate) mod bundle;
 pub(crate) mod directory;
+pub(crate) mod disk;
 pub(crate) mod erofs;
 pub(crate) mod ext4;
 pub(crate) mod initrd;
-mod kind;
 pub(crate) mod whole;

@@ -2,32 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use crate::output::disk::namespace;
+
 /// Length of the header.
 const HEADER: usize = 12;
 /// Everything is padded to this.
 const ALIGN: usize = 4;
 
-/// Namespaces by number; the names of access control lists are nothing but the namespace.
-const PREFIXES: [(&[u8], u8); 5] = [
-    (b"user.", 1),
-    (b"system.posix_acl_access", 2),
-    (b"system.posix_acl_default", 3),
-    (b"trusted.", 4),
-    (b"security.", 6),
-];
-
 type Attributes = BTreeMap<Vec<u8>, Vec<u8>>;
-
-fn split(name: &[u8]) -> Option<(u8, &[u8])> {
-    PREFIXES
-        .iter()
-        .find_map(|(prefix, number)| Some((*number, name.strip_prefix(*prefix)?)))
-}
 
 /// Bytes that the attributes take beside the inode.
 pub(super) fn size(attributes: &Attributes) -> u64 {
     let entries = attributes.iter().filter_map(|(name, value)| {
-        split(name).map(|(_, name)| (4 + name.len() + value.len()).next_multiple_of(ALIGN))
+        namespace(name).map(|(_, name)| (4 + name.len() + value.len()).next_multiple_of(ALIGN))
     });
     match entries.sum::<usize>() {
         0 => 0,
@@ -58,7 +45,7 @@ pub(super) fn encode(attributes: &Attributes) -> Vec<u8> {
     }
     let mut bytes = vec![0; HEADER];
     for (name, value) in attributes {
-        let Some((prefix, name)) = split(name) else {
+        let Some((prefix, name)) = namespace(name) else {
             continue;
         };
         bytes.push(u8::try_from(name.len()).unwrap_or(u8::MAX));

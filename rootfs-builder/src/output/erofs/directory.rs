@@ -1,6 +1,6 @@
 //! Directories: blocks of entries sorted by name, each block with its entries first and their names after them.
 
-use crate::output::kind::kind;
+use crate::output::disk::kind;
 use crate::tree::{NodeId, Tree};
 
 use super::plan::Plan;

@@ -1,6 +1,6 @@
 //! Inodes: always the extended form of 64 bytes, which has room for every owner, size and date.
 
-use crate::output::kind::kind;
+use crate::output::disk::kind;
 use crate::tree::{Kind, Tree};
 
 use super::attributes;

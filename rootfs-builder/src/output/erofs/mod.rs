@@ -16,24 +16,15 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::contents::Contents;
+use crate::output::disk::{BLOCK, BLOCK_LEN, Written, device};
 use crate::tar;
 use crate::tree::{Kind, NodeId, Source, Tree};
 
 use compress::Compressor;
 use plan::{Layout, Plan};
 
-/// Size of a block.
-const BLOCK: u64 = BLOCK_LEN as u64;
-const BLOCK_LEN: usize = 4096;
 /// Where a file has no data.
 const HOLE: u32 = u32::MAX;
-
-/// What an image was made of.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(crate) struct Written {
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-}
 
 /// How an image is made.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +102,7 @@ impl Writer<'_> {
             }
             (Kind::File(source, map), layout) => self.file(source, map, layout)?,
             (Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor }, _) => {
-                (encode_device(*major, *minor), Vec::new())
+                (device(*major, *minor), Vec::new())
             }
             (Kind::Fifo, _) => (0, Vec::new()),
         };
@@ -213,11 +204,6 @@ impl Writer<'_> {
         })?;
         Ok(compressor.finish())
     }
-}
-
-/// The number of a device, as the kernel keeps it.
-fn encode_device(major: u32, minor: u32) -> u32 {
-    (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12)
 }
 
 /// The inode of a file in the numbers of the format.

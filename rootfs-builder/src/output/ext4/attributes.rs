@@ -4,20 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::{BLOCK_LEN, inode};
+use crate::output::disk::namespace;
 
 const MAGIC: u32 = 0xea02_0000;
 /// What is before the entries in a block.
 const BLOCK_HEADER: usize = 32;
 const ENTRY: usize = 16;
-
-/// Namespaces by number.
-const PREFIXES: [(&[u8], u8); 5] = [
-    (b"user.", 1),
-    (b"system.posix_acl_access", 2),
-    (b"system.posix_acl_default", 3),
-    (b"trusted.", 4),
-    (b"security.", 6),
-];
 
 struct Attribute {
     space: u8,
@@ -29,10 +21,9 @@ struct Attribute {
 fn sorted(attributes: &BTreeMap<Vec<u8>, Vec<u8>>) -> io::Result<Vec<Attribute>> {
     let mut sorted = Vec::new();
     for (name, value) in attributes {
-        let found = PREFIXES
-            .iter()
-            .find_map(|(prefix, space)| Some((*space, name.strip_prefix(*prefix)?)));
-        let Some((space, name)) = found else { continue };
+        let Some((space, name)) = namespace(name) else {
+            continue;
+        };
         let value = if matches!(space, 2 | 3) {
             access_control_list(value)?
         } else {

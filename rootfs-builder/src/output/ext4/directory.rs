@@ -1,6 +1,6 @@
 //! Directories: blocks of entries, each with the distance to the next; the last of a block reaches to its end.
 
-use crate::output::kind::kind;
+use crate::output::disk::kind;
 use crate::tree::{NodeId, Tree};
 
 use super::plan::Plan;

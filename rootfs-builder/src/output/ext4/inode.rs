@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::output::kind::kind;
+use crate::output::disk::{self, kind};
 use crate::tree::{Kind, Tree};
 
 use super::{BLOCK, plan::Planned, too_large};
@@ -33,8 +33,7 @@ pub(super) fn device(major: u32, minor: u32) -> Vec<u8> {
     if major < 256 && minor < 256 {
         return ((major << 8) | minor).to_le_bytes().to_vec();
     }
-    let number = (minor & 0xff) | (major << 8) | ((minor & !0xff) << 12);
-    [[0; 4], number.to_le_bytes()].concat()
+    [[0; 4], disk::device(major, minor).to_le_bytes()].concat()
 }
 
 /// The inode of a file that takes so many blocks; `attributes` are the block of its attributes, and those beside it.

@@ -16,23 +16,14 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::contents::Contents;
+use crate::output::disk::{BLOCK, BLOCK_LEN, Written};
 use crate::tree::{Kind, Tree};
 
 use extents::Run;
 use plan::Plan;
 
-/// Size of a block.
-const BLOCK: u64 = BLOCK_LEN as u64;
-const BLOCK_LEN: usize = 4096;
 /// Blocks of a group: as many as a block has bits.
 const GROUP: u64 = 8 * BLOCK;
-
-/// What an image was made of.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub(crate) struct Written {
-    pub(crate) files: u64,
-    pub(crate) bytes: u64,
-}
 
 /// How an image is made.
 #[derive(Clone, Copy, Debug)]
