@@ -3,6 +3,7 @@
 mod blk;
 mod fs;
 mod io;
+mod net;
 mod registers;
 mod rings;
 mod vsock;
@@ -63,6 +64,7 @@ fn specific(device: &Device) -> &'static [Case] {
         "blk" => blk::CASES,
         "vsock" => vsock::CASES,
         "fs" => fs::CASES,
+        "net" => net::CASES,
         _ => &[],
     }
 }
