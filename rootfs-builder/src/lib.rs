@@ -12,6 +12,7 @@ mod digest;
 mod image;
 mod limits;
 mod output;
+mod registry;
 mod spool;
 mod tar;
 mod tree;

@@ -16,6 +16,8 @@ pub(crate) const MAX_EXTENTS: usize = 64 << 10;
 pub(crate) const MAX_MANIFEST: u64 = 4 << 20;
 /// Largest configuration of an image.
 pub(crate) const MAX_CONFIG: u64 = 8 << 20;
+/// Largest blob that is taken from a registry, packed.
+pub(crate) const MAX_BLOB: u64 = 32 << 30;
 /// How deep indexes may be nested in each other.
 pub(crate) const MAX_INDEX_DEPTH: usize = 4;
 /// Files in an archive of an image: blobs and the documents beside them.

@@ -11,7 +11,7 @@ use crate::compression::Compression;
 use crate::limits::parse_size;
 
 pub(crate) use extra_file::ExtraFile;
-pub(crate) use image::ImageArguments;
+pub(crate) use image::{ImageArguments, ImageOptions};
 
 #[derive(Parser)]
 #[command(

@@ -2,17 +2,22 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::cli::ImageArguments;
+use crate::cli::{ImageArguments, ImageOptions};
 use crate::image::{self, AssembleError, Assembled, Image, OpenError};
+
+use crate::registry::RegistryOptions;
 
 use super::CommandError;
 
 /// Where layers are unpacked unless something else is said: on a disk, where `/tmp` may be memory.
 const SCRATCH: &str = "/var/tmp";
+/// Where blobs are kept, below the directory for caches.
+const CACHE: &str = "husk/blobs";
 /// The date of what the image says none of, and of images themselves (reproducible-builds.org).
 const DATE: &str = "SOURCE_DATE_EPOCH";
 
@@ -20,7 +25,7 @@ const DATE: &str = "SOURCE_DATE_EPOCH";
 #[derive(Debug, Error)]
 pub(crate) enum SourceError {
     #[error(transparent)]
-    Open(#[from] OpenError),
+    Open(Box<OpenError>),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
     #[error("{DATE} is '{0}', which is no number of seconds")]
@@ -67,10 +72,30 @@ fn read_image(arguments: &ImageArguments) -> Result<Read, SourceError> {
         platform: arguments.options.platform.as_ref(),
         limits,
         scratch: &scratch,
+        registry: &registry(&arguments.options),
     };
-    let image = image::open(&arguments.image, &options)?;
+    let image = image::open(&arguments.image, &options);
+    let image = image.map_err(|error| SourceError::Open(Box::new(error)))?;
     let assembled = image::assemble(&image, limits, &scratch, date()?, &|_, _| {})?;
     Ok(Read { image, assembled })
+}
+
+/// How registries are used.
+fn registry(options: &ImageOptions) -> RegistryOptions {
+    let below =
+        |variable: &str, path: &str| env::var_os(variable).map(|dir| PathBuf::from(dir).join(path));
+    let standard =
+        || below("XDG_CACHE_HOME", CACHE).or_else(|| below("HOME", &format!(".cache/{CACHE}")));
+    RegistryOptions {
+        insecure: options.insecure,
+        mirrors: options.mirrors.clone(),
+        timeout: Duration::from_secs(options.timeout),
+        cache: if options.no_cache {
+            None
+        } else {
+            options.cache.clone().or_else(standard)
+        },
+    }
 }
 
 /// The date of what is made of an image.

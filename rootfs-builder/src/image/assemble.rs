@@ -1,5 +1,6 @@
 //! From an image to its tree: layers are unpacked side by side, verified, and applied one after the other.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -206,15 +207,22 @@ fn unpack(
         layer: name(),
         source,
     })?;
+    // A byte more than there should be shows that there is more.
+    let most = layer
+        .packed
+        .map_or(u64::MAX, |(_, expected)| expected.saturating_add(1));
     // Told by length alone that it is wrong, nothing of it is read.
-    if let Some((_, expected)) = layer.packed.filter(|(_, expected)| *expected != size) {
+    if let Some((_, expected)) = layer
+        .packed
+        .filter(|(_, expected)| size.is_some_and(|size| size != *expected))
+    {
         return Err(AssembleError::Length {
             layer: name(),
             expected,
-            found: size,
+            found: size.unwrap_or_default(),
         });
     }
-    let spool = spool::fill(content, scratch, limits.max_size, progress);
+    let spool = spool::fill(content.take(most), scratch, limits.max_size, progress);
     let spool = spool.map_err(|source| AssembleError::Unpack {
         layer: name(),
         source,

@@ -15,10 +15,11 @@ use oci_spec::image::ImageConfiguration;
 use crate::digest::Digest;
 
 pub(crate) use assemble::{AssembleError, Assembled, assemble};
+pub(crate) use documents::{DocumentError, Repository, Resolved};
 pub(crate) use open::{OpenError, Options, open};
 pub(crate) use platform::Platform;
 pub(crate) use reference::Reference;
-pub(crate) use store::Store;
+pub(crate) use store::{Content, Store};
 
 /// An image that was found; its documents are verified, its layers are not read yet.
 pub(crate) struct Image {

@@ -11,10 +11,11 @@ use thiserror::Error;
 
 use crate::digest::Digest;
 use crate::limits::{Limits, MAX_CONFIG, MAX_MANIFEST};
+use crate::registry::{self, FetchError, RegistryOptions};
 use crate::spool::{self, SpoolError};
 use crate::tar::TarError;
 
-use super::documents::{self, DocumentError, Repository};
+use super::documents::{self, DocumentError, Repository, Resolved};
 use super::platform::Platform;
 use super::reference::{Reference, Selection, Transport};
 use super::store::{self, Archive, Store};
@@ -34,6 +35,8 @@ pub(crate) enum OpenError {
     Archive { path: PathBuf, source: TarError },
     #[error(transparent)]
     Document(#[from] DocumentError),
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
     #[error("{found} images are there; one must be chosen: {names}")]
     Ambiguous { found: usize, names: String },
     #[error("no image is called {wanted}; there are: {names}")]
@@ -50,6 +53,7 @@ type Result<T> = std::result::Result<T, OpenError>;
 pub(crate) struct Options<'a> {
     pub(crate) platform: Option<&'a Platform>,
     pub(crate) limits: &'a Limits,
+    pub(crate) registry: &'a RegistryOptions,
     /// Where a compressed archive is unpacked to.
     pub(crate) scratch: &'a Path,
 }
@@ -79,6 +83,11 @@ pub(crate) fn open(reference: &Reference, options: &Options<'_>) -> Result<Image
             content: ImageContent::Directory(path.clone()),
         }),
         Transport::Tar(path) => tar(path),
+        Transport::Registry(name) => Ok(resolved(registry::resolve(
+            name,
+            options.registry,
+            options.platform,
+        )?)),
     }
 }
 
@@ -128,11 +137,15 @@ fn layout(store: Arc<dyn Store>, selection: &Selection, options: &Options<'_>) -
     };
     let start = select(index.manifests(), selection, options.platform)?;
     let found = repository.resolve(&start, options.platform)?;
-    Ok(Image {
+    Ok(resolved(found))
+}
+
+fn resolved(found: Resolved) -> Image {
+    Image {
         digest: Some(found.digest),
         config: Some((found.config_digest, found.config)),
         content: ImageContent::Layers(found.layers),
-    })
+    }
 }
 
 fn ref_name(descriptor: &Descriptor) -> Option<&String> {

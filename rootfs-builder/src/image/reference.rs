@@ -7,6 +7,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use crate::digest::{BadDigest, Digest};
+use crate::registry::{BadName, RegistryName};
 
 /// Where an image is, and which of the images there it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub(crate) enum Transport {
     OciArchive(PathBuf, Selection),
     /// What `docker save` writes.
     DockerArchive(PathBuf, Option<String>),
+    /// In a registry.
+    Registry(RegistryName),
     /// A directory that is the root file system.
     Directory(PathBuf),
     /// A tar archive of the root file system.
@@ -40,8 +43,12 @@ pub(crate) struct Selection {
 /// Why text names no image.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum ReferenceError {
-    #[error("image '{0}' begins with none of oci:, oci-archive:, docker-archive:, dir:, tar:")]
+    #[error(
+        "image '{0}' begins with none of oci:, oci-archive:, docker-archive:, docker://, dir:, tar:"
+    )]
     Transport(String),
+    #[error("image '{text}'")]
+    Registry { text: String, source: BadName },
     #[error("image '{0}' names no file")]
     Empty(String),
     #[error("image '{text}' is pinned to no digest")]
@@ -71,6 +78,14 @@ impl FromStr for Reference {
                     None => (rest, None),
                 };
                 Transport::DockerArchive(file(text, path)?, name.filter(|name| !name.is_empty()))
+            }
+            "docker" => {
+                let name = rest.strip_prefix("//").ok_or_else(unknown)?;
+                let bad = |source| ReferenceError::Registry {
+                    text: text.to_owned(),
+                    source,
+                };
+                Transport::Registry(name.parse().map_err(bad)?)
             }
             "dir" => Transport::Directory(file(text, rest)?),
             "tar" => Transport::Tar(file(text, rest)?),

@@ -16,8 +16,8 @@ use crate::tar::{EntryKind, Reader, TarError};
 /// Links from name to name in an archive, as old versions of `docker save` write them for layers that are the same.
 const MAX_ALIASES: usize = 8;
 
-/// Content, and how many bytes it should have.
-pub(crate) type Content = (Box<dyn Read + Send>, u64);
+/// Content, and how many bytes it will have, where that is known.
+pub(crate) type Content = (Box<dyn Read + Send>, Option<u64>);
 
 /// Somewhere that the files of an image are.
 pub(crate) trait Store: Send + Sync {
@@ -49,7 +49,7 @@ impl Store for Directory {
                 "not a regular file",
             ));
         }
-        Ok((Box::new(file), metadata.len()))
+        Ok((Box::new(file), Some(metadata.len())))
     }
 }
 
@@ -60,7 +60,7 @@ impl Store for SingleFile {
     fn open(&self, _name: &str) -> io::Result<Content> {
         let file = File::open(&self.0)?;
         let length = file.metadata()?.len();
-        Ok((Box::new(file), length))
+        Ok((Box::new(file), Some(length)))
     }
 }
 
@@ -143,7 +143,7 @@ impl Store for Archive {
                         at: *start,
                         end: start + length,
                     };
-                    return Ok((Box::new(section), *length));
+                    return Ok((Box::new(section), Some(*length)));
                 }
                 Some(Place::Alias(target)) => name = target,
                 None => break,
@@ -194,7 +194,7 @@ mod tests {
         std::os::unix::fs::symlink("../secret", dir.path().join("in/link")).unwrap();
         std::os::unix::fs::symlink("file", dir.path().join("in/inner")).unwrap();
         let store = Directory::open(&dir.path().join("in")).unwrap();
-        assert_eq!(store.open("file").unwrap().1, 2);
+        assert_eq!(store.open("file").unwrap().1, Some(2));
         for name in ["link", "inner", "../secret", "/etc/passwd", "none", "."] {
             assert!(store.open(name).is_err(), "{name}");
         }

@@ -13,6 +13,7 @@ pub(crate) mod hostile;
 pub(crate) mod layout;
 pub(crate) mod listing;
 pub(crate) mod place;
+pub(crate) mod registry;
 pub(crate) mod special;
 pub(crate) mod tar;
 
