@@ -26,6 +26,7 @@ mod mount_checks;
 mod network;
 mod owner;
 mod process;
+mod rootless;
 mod sandbox;
 mod state;
 mod sysctl;
@@ -42,6 +43,7 @@ use crate::cgroup::Driver;
 use crate::cli::{Cli, GlobalArgs};
 use crate::commands::{Context, carry_out, failure_code, failure_text};
 use crate::log::Log;
+use crate::rootless::Caller;
 use crate::state::Root;
 
 fn main() -> ExitCode {
@@ -103,11 +105,16 @@ fn usage(error: &clap::Error) -> ExitCode {
     }
 }
 
-/// As runc: a user without privileges has a directory of their own.
+/// As runc: a user without privileges has a directory of their own, and so has root of a user namespace, unless that is made for
+/// one who was root before.
 fn root_dir(global: &GlobalArgs) -> PathBuf {
-    let user_dir =
-        || std::env::var_os("XDG_RUNTIME_DIR").filter(|_| !rustix::process::geteuid().is_root());
-    match (&global.root, user_dir()) {
+    let rootless = match Caller::of_process() {
+        Caller::Root => false,
+        Caller::NamespaceRoot => std::env::var_os("USER").is_none_or(|user| user != "root"),
+        Caller::User => true,
+    };
+    let user_dir = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| rootless && !dir.is_empty());
+    match (&global.root, user_dir) {
         (Some(root), _) => root.clone(),
         (None, Some(dir)) => PathBuf::from(dir).join("husk"),
         (None, None) => PathBuf::from("/run/husk"),

@@ -48,6 +48,7 @@ const APPLETS: &[&str] = &[
     "printf",
     "chmod",
     "ln",
+    "mkfifo",
     "nproc",
     "nc",
 ];

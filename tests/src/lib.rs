@@ -14,3 +14,4 @@ pub mod network;
 pub mod output;
 pub mod runc;
 pub mod terminal;
+pub mod user;

@@ -65,6 +65,9 @@ pub(crate) enum CgroupError {
         #[source]
         source: io::Error,
     },
+    /// Limits without a cgroup; the words are runc's.
+    #[error("rootless needs no limits + no cgrouppath when no permission is granted for cgroups")]
+    Rootless(#[source] Box<CgroupError>),
     /// Its processes do not end.
     #[error("unable to remove {path}: processes in it do not end")]
     Busy {

@@ -38,16 +38,24 @@ impl Limits {
             };
         };
         let memory = resources.memory().as_ref();
-        initial.set_memory(memory.map(|memory| host_memory(memory, guest_mib)));
+        let memory = memory.map(|memory| host_memory(memory, guest_mib));
+        initial.set_memory(memory.filter(|memory| *memory != LinuxMemory::default()));
         initial.set_pids(resources.pids().as_ref().and_then(host_pids));
         // The numbers of its devices are the host's.
         initial.set_block_io(resources.block_io().clone());
         let cpu = resources.cpu().as_ref();
-        initial.set_cpu(cpu.map(placement));
+        initial.set_cpu(cpu.map(placement).filter(|cpu| *cpu != LinuxCpu::default()));
         Self {
             initial,
             throttle: cpu.and_then(throttle),
         }
+    }
+}
+
+impl Limits {
+    /// Nothing is limited.
+    pub(super) fn are_none(&self) -> bool {
+        self.throttle.is_none() && self.initial == nothing()
     }
 }
 
@@ -159,8 +167,7 @@ mod tests {
         );
         for unlimited in [json!(null), json!(0), json!(-1)] {
             let (host, _) = limits(json!({"memory": {"limit": unlimited, "swap": -1}}), 256);
-            let memory = host.memory().as_ref().unwrap();
-            assert_eq!((memory.limit(), memory.swap()), (None, None));
+            assert_eq!(*host.memory(), None);
         }
     }
 
@@ -198,6 +205,7 @@ mod tests {
         let Limits { initial, throttle } = Limits::of(None, 256);
         assert_eq!(initial, nothing());
         assert!(throttle.is_none());
+        assert!(Limits::of(None, 256).are_none());
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! What a container's cgroup is to be, decided before anything is made.
 
 use oci_spec::runtime::Spec;
-use rustix::process::{geteuid, getpid};
+use rustix::process::getpid;
 
 use super::{CgroupError, Driver, Group, HostCgroup, Limits, Place, limits};
+use crate::rootless::Caller;
 use crate::state::ContainerId;
 
 /// The cgroup of a container that is being created.
@@ -12,6 +13,8 @@ pub(crate) struct Plan {
     id: String,
     place: Place,
     limits: Limits,
+    /// Who asks for it.
+    caller: Caller,
     /// The monitor is in it. In the foreground that is the caller's own process, which stays where the caller put it.
     with_monitor: bool,
 }
@@ -40,6 +43,7 @@ impl Plan {
             id: id.to_string(),
             place: Place::of(spec, id, driver)?,
             limits: Limits::of(resources, guest_mib),
+            caller: Caller::of_process(),
             with_monitor: monitor == Membership::Container,
         };
         let warnings = resources.map(limits::left_out).unwrap_or_default();
@@ -74,9 +78,18 @@ impl Plan {
 
     fn make(&self, pid: i32) -> Result<Option<Group>, CgroupError> {
         match Group::make(self.place.clone(), &self.id, pid, &self.limits) {
-            // As runc: a user who may not have a cgroup, and did not ask for one, has none.
-            Err(_) if !self.place.named && !geteuid().is_root() => Ok(None),
+            Err(error) if !self.place.named => self.without(error),
             outcome => outcome.map(Some),
+        }
+    }
+
+    /// As runc: a user who may not have a cgroup, and asked for none, has none; nor has a container where there are no cgroups.
+    fn without(&self, error: CgroupError) -> Result<Option<Group>, CgroupError> {
+        let missing = matches!(error, CgroupError::NotMounted);
+        match (self.caller.is_rootless() || missing, self.limits.are_none()) {
+            (true, true) => Ok(None),
+            (true, false) => Err(CgroupError::Rootless(Box::new(error))),
+            (false, _) => Err(error),
         }
     }
 

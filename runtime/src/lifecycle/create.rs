@@ -22,6 +22,7 @@ use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
 use crate::network::{Namespace, NetworkError, Wanted, Wiring};
 use crate::process::ProcessRef;
+use crate::rootless;
 use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, memory_mib, plan};
 use crate::state::{ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, write_exit};
 use crate::translate::{translate, use_guests_network};
@@ -66,7 +67,8 @@ pub(crate) fn prepare(
     log: &Log,
 ) -> Result<NewContainer, LifecycleError> {
     let id = ContainerId::parse(id)?;
-    let bundle = Bundle::load(bundle)?;
+    let mut bundle = Bundle::load(bundle)?;
+    rootless::adapt(&mut bundle.spec)?;
     let mode = console.mode(&bundle)?;
     let annotations = Annotations::of(bundle.spec.annotations().as_ref());
     let sandbox_memory = annotations.sandbox_memory().map_err(NeighbourError::from)?;
@@ -169,29 +171,14 @@ impl NewContainer {
 
     /// Boots the machine and makes the container in it; this process is the monitor.
     pub(crate) fn make(mut self, signals: Signals, log: &Log) -> Result<Made, LifecycleError> {
+        rootless::enter()?;
         let shares = std::mem::take(&mut self.shares);
         let network = std::mem::replace(&mut self.network, Wanted::New);
         let Some(dir) = &self.claim.0 else {
             unreachable!("a claim is only given up with the container");
         };
         let id = dir.id().to_string();
-        let own = ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get());
-        let mut record = Record::new(
-            dir.id(),
-            &self.bundle,
-            own.map_err(LifecycleError::Monitor)?,
-        );
-        record.namespaces = neighbours::given(&self.bundle.spec);
-        record.cgroup = Some(self.cgroup.record());
-        dir.write(&record)?;
-        let mut group = self.cgroup.enter()?;
-        record.cgroup = group.as_ref().map(Group::record);
-        let own = network.enter()?;
-        let shared = self.home.as_ref().and_then(|home| home.network.clone());
-        record.network = shared.or(own);
-        dir.write(&record)?;
-        // They bring interfaces: what the machine has is known after them.
-        hooks::on_create(&record, &self.bundle.spec)?;
+        let (mut record, mut group) = self.settle(dir, network)?;
         ShareList::of(dir.path()).write(&shares)?;
         let mut sandbox = match &self.home {
             Some(home) => self.join(home, dir, &mut record)?,
@@ -230,6 +217,29 @@ impl NewContainer {
             network: record.network,
             claim: self.claim,
         })
+    }
+
+    /// Brings this process to where the container is to be on the host: its cgroup and its network. Runs the hooks of that moment.
+    fn settle(
+        &self,
+        dir: &ContainerDir,
+        network: Wanted,
+    ) -> Result<(Record, Option<Group>), LifecycleError> {
+        let own = ProcessRef::of(rustix::process::getpid().as_raw_nonzero().get());
+        let own = own.map_err(LifecycleError::Monitor)?;
+        let mut record = Record::new(dir.id(), &self.bundle, own);
+        record.namespaces = neighbours::given(&self.bundle.spec);
+        record.cgroup = Some(self.cgroup.record());
+        dir.write(&record)?;
+        let group = self.cgroup.enter()?;
+        record.cgroup = group.as_ref().map(Group::record);
+        let own = network.enter()?;
+        let shared = self.home.as_ref().and_then(|home| home.network.clone());
+        record.network = shared.or(own);
+        dir.write(&record)?;
+        // They bring interfaces: what the machine has is known after them.
+        hooks::on_create(&record, &self.bundle.spec)?;
+        Ok((record, group))
     }
 
     /// Boots a machine for the container.

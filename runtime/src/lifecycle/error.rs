@@ -10,6 +10,7 @@ use crate::hooks::HooksError;
 use crate::host_view::HostViewError;
 use crate::monitor::{DetachError, StdioError};
 use crate::network::NetworkError;
+use crate::rootless::RootlessError;
 use crate::sandbox::SandboxError;
 use crate::state::{IdError, StateError};
 use crate::translate::TranslateError;
@@ -26,6 +27,9 @@ pub(crate) enum LifecycleError {
     /// What the bundle asks for.
     #[error("config.json cannot be run in a guest")]
     Translate(#[from] TranslateError),
+    /// What an ordinary user cannot have.
+    #[error(transparent)]
+    Rootless(#[from] RootlessError),
     /// The host's cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
