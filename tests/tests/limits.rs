@@ -1,8 +1,10 @@
 //! The host's cgroup of a container, and its limits: what holds, what engines see of it, and that nothing of it stays.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
@@ -72,13 +74,11 @@ fn machine_and_monitors_are_in_the_cgroup_that_the_spec_names() -> Result<()> {
         let container = Container::running(&bundle)?;
         ensure!(pids(&dir)?.contains(&container.monitor()));
         ensure!(names(&dir)? == ["husk", "husk-vmm"], "{:?}", names(&dir)?);
-        // Its streams are those of the command: a pipe would stay open as long as it runs.
-        let null = std::process::Stdio::null;
-        let detached = std::process::Command::new("husk")
+        // Its monitor keeps the streams: nobody could wait for the end of a pipe.
+        let detached = Command::new("husk")
             .args(["exec", "--detach", container.id(), "sleep", "1000"])
-            .stdin(null())
-            .stdout(null())
-            .stderr(null())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
             .status()?;
         ensure!(detached.success(), "{detached:?}");
         ensure!(names(&dir)? == ["husk", "husk", "husk-vmm"]);
@@ -101,10 +101,10 @@ fn in_the_foreground_only_the_machine_is() -> Result<()> {
         let bundle = Bundle::busybox()?
             .shell("read line")?
             .set("/linux/cgroupsPath", json!(path))?;
-        let mut run = std::process::Command::new("husk")
+        let mut run = Command::new("husk")
             .args(["run", &unique_id()])
             .current_dir(bundle.path())
-            .stdin(std::process::Stdio::piped())
+            .stdin(Stdio::piped())
             .spawn()?;
         output::until("the machine is in its cgroup", output::LIMIT, || {
             names(&dir).is_ok_and(|names| names == ["husk-vmm"])
@@ -188,7 +188,7 @@ fn somebody_elses_cgroup_is_refused() -> Result<()> {
         let parent = Parent::new()?;
         let (path, dir) = parent.child("box")?;
         fs::create_dir(&dir)?;
-        let mut sleep = std::process::Command::new("sleep").arg("1000").spawn()?;
+        let mut sleep = Command::new("sleep").arg("1000").spawn()?;
         fs::write(dir.join("cgroup.procs"), sleep.id().to_string())?;
         let bundle = Bundle::busybox()?.set("/linux/cgroupsPath", json!(path))?;
         let out = run(&bundle)?;
@@ -216,6 +216,107 @@ fn a_fork_bomb_stays_in_its_container() -> Result<()> {
             .set("/linux/resources", json!({"pids": {"limit": 20}}))?;
         let out = run(&bundle)?;
         ensure!(out.stderr.contains("can't fork"), "{out:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_update_reaches_guest_and_host() -> Result<()> {
+    watched(|| {
+        let parent = Parent::new()?;
+        let (path, dir) = parent.child("box")?;
+        let bundle = Bundle::busybox()?
+            .args(&["sleep", "1000"])?
+            .set("/linux/cgroupsPath", json!(path))?
+            .set("/linux/resources", json!({"memory": {"limit": 64 << 20}}))?;
+        let container = Container::running(&bundle)?;
+        let limits = [
+            "--cpu-period",
+            "100000",
+            "--cpu-quota",
+            "30000",
+            "--pids-limit",
+            "40",
+        ];
+        let update = [
+            &["update", "--memory", "48M"],
+            &limits[..],
+            &[container.id()],
+        ]
+        .concat();
+        husk(&update)?.ok();
+        ensure!(read(&dir, "cpu.max")? == "30000 100000");
+        ensure!(read(&dir, "pids.max")? == "168");
+        let guest = "cd /sys/fs/cgroup; cat memory.max cpu.max pids.max";
+        let out = container.exec(&["sh", "-c", guest])?;
+        ensure!(
+            out.ok().trim_end() == "50331648\n30000 100000\n40",
+            "{out:?}"
+        );
+        Ok(())
+    })
+}
+
+#[test]
+fn a_hog_of_processor_time_gets_its_share() -> Result<()> {
+    watched(|| {
+        let parent = Parent::new()?;
+        let (path, dir) = parent.child("box")?;
+        let resources = json!({"cpu": {"quota": 20_000, "period": 100_000}});
+        let bundle = Bundle::busybox()?
+            .shell("while :; do :; done")?
+            .set("/linux/cgroupsPath", json!(path))?
+            .set("/linux/resources", resources)?;
+        let _container = Container::running(&bundle)?;
+        let used = || -> Result<u64> {
+            let stat = read(&dir, "cpu.stat")?;
+            let line = stat
+                .lines()
+                .find_map(|line| line.strip_prefix("usage_usec "));
+            Ok(line.context("no usage_usec")?.parse()?)
+        };
+        let (start, before) = (Instant::now(), used()?);
+        std::thread::sleep(Duration::from_secs(4));
+        let (used, elapsed) = (used()? - before, start.elapsed().as_micros());
+        let percent = u128::from(used) * 100 / elapsed;
+        ensure!((10..30).contains(&percent), "{percent} %");
+        Ok(())
+    })
+}
+
+#[test]
+fn events_tell_of_use_and_of_oom_kills() -> Result<()> {
+    watched(|| {
+        let hog = "read go </tmp/go; dd if=/dev/zero of=/dev/null bs=100M count=1; sleep 1000";
+        let bundle = Bundle::busybox()?
+            .shell(&format!("mkfifo /tmp/go; {hog}"))?
+            .set("/linux/resources", json!({"memory": {"limit": 64 << 20}}))?;
+        let container = Container::running(&bundle)?;
+        let stats = husk(&["events", "--stats", container.id()])?;
+        let stats: serde_json::Value = serde_json::from_str(stats.ok())?;
+        ensure!(
+            stats["type"] == "stats" && stats["id"] == container.id(),
+            "{stats}"
+        );
+        ensure!(
+            stats["data"]["memory"]["usage"]["limit"] == 64 << 20,
+            "{stats}"
+        );
+        let mut events = Command::new("husk")
+            .args(["events", "--interval", "1s", container.id()])
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(events.stdout.take().context("no output")?).lines();
+        let first = lines.next().context("no event")??;
+        ensure!(first.starts_with("{\"type\":\"stats\""), "{first}");
+        container.exec(&["sh", "-c", "echo go >/tmp/go"])?.ok();
+        let oom = format!("{{\"type\":\"oom\",\"id\":\"{}\"}}", container.id());
+        let told = lines
+            .take(120)
+            .any(|line| line.is_ok_and(|line| line == oom));
+        events.kill()?;
+        events.wait()?;
+        ensure!(told, "no OOM kill was told of");
         Ok(())
     })
 }
