@@ -29,6 +29,8 @@ const LIMIT: Duration = Duration::from_secs(20 * 60);
 const LONG_LIMIT: Duration = Duration::from_secs(75 * 60);
 /// What L1 gets beside that, to boot and to end.
 const GRACE: Duration = Duration::from_secs(5 * 60);
+/// What husk-vmm says when its guest could not go on.
+const TRIPLE_FAULT: &str = "the guest stopped with a triple fault";
 /// What a test program exits with when a test has failed.
 const TESTS_FAILED: i32 = 101;
 
@@ -79,8 +81,7 @@ impl Suite {
     fn run(&self, program: &Program, tally: &mut Tally) -> Result<()> {
         println!("--- end-to-end: {}", program.name);
         let mut end = self.start(program);
-        if let Ok(End::Crash(what)) = &end {
-            // The emulator can do that to an L1 with several processors: docs/testbed.md.
+        if let Some(what) = self.emulators_fault(program, &end)? {
             println!("\n--- end-to-end: {} once more, since {what}", program.name);
             tally.repeat(&program.name);
             end = self.start(program);
@@ -108,6 +109,18 @@ impl Suite {
         Ok(())
     }
 
+    /// What the emulator can do to an L1 with several processors, if a program ended by it: docs/testbed.md.
+    fn emulators_fault(&self, program: &Program, end: &Result<End>) -> Result<Option<String>> {
+        Ok(match (end, self.place) {
+            (Ok(End::Crash(what)), _) => Some(what.clone()),
+            (Ok(End::Exit(TESTS_FAILED)), Place::Testbed) => self
+                .said(program)?
+                .contains(TRIPLE_FAULT)
+                .then(|| TRIPLE_FAULT.to_owned()),
+            _ => None,
+        })
+    }
+
     fn start(&self, program: &Program) -> Result<End> {
         match self.place {
             Place::Here => self.here(&program.name),
@@ -117,20 +130,21 @@ impl Suite {
 
     /// Counts what a program said; how many tests came to their end.
     fn count(&self, program: &Program, tally: &mut Tally) -> Result<usize> {
-        let results = self.dir.join("results").join(&program.name);
-        let text = match fs::read(&results) {
-            Ok(text) => text,
-            // It has not been started.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => {
-                return Err(error).with_context(|| format!("cannot read {}", results.display()));
-            }
-        };
         let before = tally.counted();
-        String::from_utf8_lossy(&text)
+        self.said(program)?
             .lines()
             .for_each(|line| tally.count(line));
         Ok(tally.counted() - before)
+    }
+
+    /// What a program said; nothing if it has not been started.
+    fn said(&self, program: &Program) -> Result<String> {
+        let results = self.dir.join("results").join(&program.name);
+        match fs::read(&results) {
+            Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(error).with_context(|| format!("cannot read {}", results.display())),
+        }
     }
 
     /// The shell's command line for one program.

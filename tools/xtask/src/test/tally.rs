@@ -70,7 +70,7 @@ impl fmt::Display for Tally {
             writeln!(f, "failed: {failure}")?;
         }
         for program in &self.repeated {
-            writeln!(f, "repeated, since L1 went down: {program}")?;
+            writeln!(f, "repeated, since the emulator failed: {program}")?;
         }
         let (passed, failed) = (self.passed, self.failures.len());
         write!(f, "{passed} passed, {failed} failed")?;
@@ -109,7 +109,7 @@ mod tests {
         tally.count("test a ... ok");
         assert_eq!(
             tally.to_string(),
-            "\nrepeated, since L1 went down: machine\n1 passed, 0 failed, 1 repeated\n"
+            "\nrepeated, since the emulator failed: machine\n1 passed, 0 failed, 1 repeated\n"
         );
         assert!(tally.is_good());
     }
