@@ -113,6 +113,61 @@ fn an_ext4_image_is_the_same_tree() {
     same_as_unpacked("ext4", &["--free", "3G"]);
 }
 
+/// A disk of an image with every special case, and what is said of the tree of hashes behind it.
+fn with_verity(place: &Place, kind: &str) -> (std::path::PathBuf, serde_json::Value) {
+    Layout(&place.path("layout")).image(&special::layers());
+    let image = place.path("disk.img");
+    let output = husk_rootfs()
+        .args([kind, "--verity", "--json"])
+        .arg(oci(&place.path("layout")))
+        .arg(&image)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    (image, result["verity"].clone())
+}
+
+#[test]
+fn veritysetup_finds_what_it_would_write_itself() {
+    if !Path::new("/usr/sbin/veritysetup").exists() {
+        eprintln!("not tested: veritysetup is missing (package cryptsetup-bin)");
+        return;
+    }
+    for kind in ["erofs", "ext4"] {
+        let place = Place::new();
+        let (image, verity) = with_verity(&place, kind);
+        let offset = verity["hash_offset"].to_string();
+        let root = verity["root_hash"].as_str().unwrap();
+        let verify = || {
+            run(Command::new("/usr/sbin/veritysetup")
+                .args(["verify", "--hash-offset", &offset])
+                .args([&image, &image])
+                .arg(root))
+        };
+        assert_eq!(verify(), (true, String::new()));
+        let own = place.path("own.hashes");
+        let (formatted, text) = run(Command::new("/usr/sbin/veritysetup")
+            .args(["format", "--salt", "-", "--data-blocks"])
+            .arg(verity["data_blocks"].to_string())
+            .args([&image, &own]));
+        assert!(formatted, "{text}");
+        // Behind the first block, which has a UUID.
+        let ours = std::fs::read(&image).unwrap();
+        let ours = &ours[verity["hash_offset"].as_u64().unwrap() as usize..];
+        assert!(
+            ours[4096..] == std::fs::read(&own).unwrap()[4096..],
+            "{kind}"
+        );
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(&image)
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, b"!", 5000).unwrap();
+        assert!(!verify().0, "{kind}");
+    }
+}
+
 #[test]
 fn e2fsck_finds_no_fault_in_an_ext4_image() {
     let place = Place::new();

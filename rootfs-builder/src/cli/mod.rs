@@ -111,14 +111,13 @@ pub(crate) struct InspectArguments {
 #[derive(Args)]
 #[command(after_help = "Examples:
   husk-rootfs erofs oci:layout:latest root.erofs
-  husk-rootfs erofs --compress lz4 docker-archive:saved.tar root.erofs")]
+  husk-rootfs erofs --compress lz4 --verity docker-archive:saved.tar root.erofs")]
 pub(crate) struct ErofsArguments {
     #[command(flatten)]
     pub(crate) image: ImageArguments,
 
-    /// The file that is made
-    #[arg(value_name = "FILE")]
-    pub(crate) output: PathBuf,
+    #[command(flatten)]
+    pub(crate) disk: DiskArguments,
 
     /// How files are compressed in it
     #[arg(long, value_name = "KIND", value_enum, default_value = "none")]
@@ -137,13 +136,25 @@ pub(crate) struct Ext4Arguments {
     #[command(flatten)]
     pub(crate) image: ImageArguments,
 
+    #[command(flatten)]
+    pub(crate) disk: DiskArguments,
+
+    /// Space for what is written later (K, M, G and T are binary); the file is sparse there. With --verity nothing is, so there is none
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size, conflicts_with = "verity",
+        default_value_if("verity", clap::builder::ArgPredicate::IsPresent, "0"))]
+    pub(crate) free: u64,
+}
+
+/// What is made of an image, for every kind of disk
+#[derive(Args)]
+pub(crate) struct DiskArguments {
     /// The file that is made
     #[arg(value_name = "FILE")]
     pub(crate) output: PathBuf,
 
-    /// Space for what is written later (K, M, G and T are binary); the file is sparse there
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
-    pub(crate) free: u64,
+    /// Append a tree of hashes for dm-verity, and print its root hash and the command line that boots a guest from it
+    #[arg(long)]
+    pub(crate) verity: bool,
 }
 
 /// How the files of an EROFS image are compressed.

@@ -27,8 +27,6 @@ pub(super) fn run(arguments: &BundleArguments) -> Result<String, CommandError> {
         source: Box::new(source),
     };
     let written = written.map_err(failed)?;
-    Ok(read.result(
-        &arguments.image,
-        json!({"directory": arguments.directory, "written": written}),
-    ))
+    let result = json!({"directory": arguments.directory, "written": written});
+    Ok(read.result(&arguments.image, result).unwrap_or_default())
 }

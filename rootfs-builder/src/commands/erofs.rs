@@ -7,7 +7,10 @@ use super::{CommandError, disk};
 
 pub(super) fn run(arguments: &ErofsArguments) -> Result<String, CommandError> {
     let compress = arguments.compress == ErofsCompression::Lz4;
-    disk::make(&arguments.image, &arguments.output, |image, file, time| {
-        erofs::write(image.0, image.1, file, Options { compress, time })
-    })
+    disk::make(
+        &arguments.image,
+        &arguments.disk,
+        "erofs",
+        |image, file, time| erofs::write(image.0, image.1, file, Options { compress, time }),
+    )
 }

@@ -7,7 +7,10 @@ use super::{CommandError, disk};
 
 pub(super) fn run(arguments: &Ext4Arguments) -> Result<String, CommandError> {
     let free = arguments.free;
-    disk::make(&arguments.image, &arguments.output, |image, file, time| {
-        ext4::write(image.0, image.1, file, Options { free, time })
-    })
+    disk::make(
+        &arguments.image,
+        &arguments.disk,
+        "ext4",
+        |image, file, time| ext4::write(image.0, image.1, file, Options { free, time }),
+    )
 }

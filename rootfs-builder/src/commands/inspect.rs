@@ -38,14 +38,12 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<String, CommandError> 
             source,
         })?;
     }
-    if arguments.image.options.json {
-        let tree = describe(&usage, arguments.depth);
-        return Ok(read.result(
-            &arguments.image,
-            json!({"files": usage.files, "bytes": usage.bytes, "tree": tree}),
-        ));
-    }
-    Ok(layer_table(&read.assembled, &usage) + "\n" + &tree_table(&usage, arguments.depth))
+    let result = json!({
+        "files": usage.files, "bytes": usage.bytes, "tree": describe(&usage, arguments.depth),
+    });
+    let table =
+        || layer_table(&read.assembled, &usage) + "\n" + &tree_table(&usage, arguments.depth);
+    Ok(read.result(&arguments.image, result).unwrap_or_else(table))
 }
 
 /// Counts what is below a name. A file with several names counts where it is found first.

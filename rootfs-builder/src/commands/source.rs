@@ -39,10 +39,10 @@ pub(crate) struct Read {
 }
 
 impl Read {
-    /// The result of a command as it is printed: what the image is, and what the command made of it.
-    pub(crate) fn result(&self, arguments: &ImageArguments, mut result: Value) -> String {
+    /// The result of a command as JSON, where that was asked for: what the image is, and what the command made of it.
+    pub(crate) fn result(&self, arguments: &ImageArguments, mut result: Value) -> Option<String> {
         if !arguments.options.json {
-            return String::new();
+            return None;
         }
         result["image"] = json!({
             "image": arguments.image.to_string(),
@@ -50,7 +50,7 @@ impl Read {
             "config_digest": self.image.config.as_ref().map(|(digest, _)| digest.to_string()),
             "layers": &self.assembled.layers,
         });
-        format!("{result:#}\n")
+        Some(format!("{result:#}\n"))
     }
 }
 

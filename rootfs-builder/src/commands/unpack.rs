@@ -17,5 +17,5 @@ pub(super) fn run(arguments: &UnpackArguments) -> Result<String, CommandError> {
     };
     let written = written.map_err(failed)?;
     let result = json!({"directory": arguments.directory, "written": written});
-    Ok(read.result(&arguments.image, result))
+    Ok(read.result(&arguments.image, result).unwrap_or_default())
 }

@@ -6,4 +6,5 @@ pub(crate) mod disk;
 pub(crate) mod erofs;
 pub(crate) mod ext4;
 pub(crate) mod initrd;
+pub(crate) mod verity;
 pub(crate) mod whole;
