@@ -154,7 +154,7 @@ fn veritysetup_finds_what_it_would_write_itself() {
         assert!(formatted, "{text}");
         // Behind the first block, which has a UUID.
         let ours = std::fs::read(&image).unwrap();
-        let ours = &ours[verity["hash_offset"].as_u64().unwrap() as usize..];
+        let ours = &ours[usize::try_from(verity["hash_offset"].as_u64().unwrap()).unwrap()..];
         assert!(
             ours[4096..] == std::fs::read(&own).unwrap()[4096..],
             "{kind}"
