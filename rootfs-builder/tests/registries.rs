@@ -175,6 +175,29 @@ fn credentials_go_to_the_registry_alone() {
 }
 
 #[test]
+fn who_a_redirect_leads_to_may_not_ask_for_credentials() {
+    let thief = Arc::new(Server::new(|_, _| {
+        status("401 Unauthorized\r\nWWW-Authenticate: Bearer realm=\"/token\"")
+    }));
+    let target = format!("http://{}", thief.address);
+    let (server, _) = but(move |path, _, layer| {
+        is_layer(path, layer)
+            .then(|| status(&format!("307 Elsewhere\r\nLocation: {target}/blobs/stolen")))
+    });
+    let address = server.address.clone();
+    let known = |place: &Place, _: &mut Command| {
+        let file = serde_json::json!({"auths": {address: {"auth": "dTpw"}}});
+        fs::write(place.path("auth.json"), file.to_string()).unwrap();
+    };
+    let words = format!(
+        "http://{}/blobs/stolen: the registry wants to know",
+        thief.address
+    );
+    pull(&server, &[], known).refused(&words);
+    assert_eq!(thief.asked(), ["/blobs/stolen"]);
+}
+
+#[test]
 fn redirects_lead_to_nothing_less_safe() {
     for target in [
         "file:///etc/passwd",

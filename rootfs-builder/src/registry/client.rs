@@ -141,20 +141,16 @@ impl Client {
         let mut tries = 0;
         let mut challenged = false;
         loop {
-            let response = self.follow(url, accept)?;
+            let (at, response) = self.follow(url, accept)?;
             let status = response.status().as_u16();
             match status {
                 200 => return Ok(response),
-                401 if !challenged => {
+                // Whoever a redirect leads to must not say where the credentials go.
+                401 if !challenged && same_host(&at, &self.base) => {
                     challenged = true;
-                    self.answer(url, &response)?;
+                    self.answer(&at, &response)?;
                 }
-                401 | 403 => {
-                    return Err(RegistryError::Unauthorized {
-                        url: url.to_owned(),
-                        status,
-                    });
-                }
+                401 | 403 => return Err(RegistryError::Unauthorized { url: at, status }),
                 404 => {
                     return Err(RegistryError::NotFound {
                         url: url.to_owned(),
@@ -183,8 +179,8 @@ impl Client {
         }
     }
 
-    /// One request, and those that its redirects lead to.
-    fn follow(&self, url: &str, accept: &str) -> Result<Response<Body>> {
+    /// One request, and those that its redirects lead to; the last of their addresses, and its answer.
+    fn follow(&self, url: &str, accept: &str) -> Result<(String, Response<Body>)> {
         let mut at = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.agent.get(&at).header(ACCEPT, accept);
@@ -198,7 +194,7 @@ impl Client {
                 source: Box::new(error),
             })?;
             if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
-                return Ok(response);
+                return Ok((at, response));
             }
             let target = response
                 .headers()
