@@ -4,8 +4,6 @@ mod bundle;
 mod disk;
 mod erofs;
 mod ext4;
-mod file;
-mod initrd;
 mod inspect;
 mod source;
 mod unpack;
@@ -15,12 +13,12 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use crate::additions::AdditionError;
 use crate::cli::{Cli, Command};
 use crate::output::bundle::BundleError;
 use crate::output::directory::DirectoryError;
+use crate::output::initrd::{self, InitrdError};
 
-use source::{DATE, SourceError};
+use source::SourceError;
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -43,9 +41,7 @@ pub(crate) enum CommandError {
     #[error("cannot write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Addition(#[from] AdditionError),
-    #[error("{DATE} is '{0}', which is no number of seconds")]
-    Date(String),
+    Initrd(#[from] InitrdError),
 }
 
 /// Does what the command line says. Returns what is to be printed.
@@ -59,6 +55,9 @@ pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Erofs(arguments) => erofs::run(arguments),
         Command::Ext4(arguments) => ext4::run(arguments),
-        Command::Initrd(arguments) => initrd::run(arguments),
+        Command::Initrd(arguments) => match initrd::build(arguments) {
+            Ok(()) => Ok(String::new()),
+            Err(error) => Err(CommandError::from(error)),
+        },
     }
 }

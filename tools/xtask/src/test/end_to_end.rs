@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::programs::{self, INCLUDE_IGNORED, Program};
 use super::tally::Tally;
-use super::{Test, crun, suites};
+use super::{Test, crun, server, suites};
 use crate::build;
 use crate::progress::Step;
 use crate::run::{Place, place};
@@ -43,15 +43,17 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     if test.all {
         suites::install(&dir.join("tools"))?;
     }
-    let crun = crun::install(&dir.join("crun"));
-    if let Err(error) = &crun {
-        println!("not run: crun's tests: {error:#}");
-    }
     // One at a time: the check for leaks looks at the whole machine.
     let mut arguments = vec!["--test-threads=1".to_owned()];
     arguments.extend(test.all.then(|| INCLUDE_IGNORED.to_owned()));
-    if crun.is_err() {
-        arguments.extend(["--skip", "cruns_tests"].map(str::to_owned));
+    for (tests, installed) in [
+        ("cruns_tests", crun::install(&dir.join("crun"))),
+        ("real_server", server::install(&dir)),
+    ] {
+        if let Err(error) = installed {
+            println!("not run: {tests}: {error:#}");
+            arguments.extend(["--skip", tests].map(str::to_owned));
+        }
     }
     arguments.extend(test.filter.clone());
     let suite = Suite {
