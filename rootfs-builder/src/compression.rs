@@ -1,9 +1,10 @@
-//! How an initrd is compressed: the formats that husk's guest kernel unpacks (`kernel/config/base.config`).
+//! How an initrd is compressed. husk's guest kernel unpacks none, gzip and lz4 (`kernel/config/base.config`), others zstd too.
 
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use flate2::GzBuilder;
+use ruzstd::encoding::{CompressionLevel, FrameCompressor};
 use thiserror::Error;
 
 /// Begins the "legacy" frame of LZ4, the only one that the kernel unpacks (lib/decompress_unlz4.c).
@@ -17,45 +18,106 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Lz4,
+    Zstd,
 }
 
 /// A name that is none of a compression.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("compression '{0}' is none of none, lz4, gzip")]
+#[error("compression '{0}' is none of none, lz4, gzip, zstd")]
 pub(crate) struct UnknownCompression(String);
 
 impl Compression {
     /// What boots in the fewest instructions (`kernel/README.md`, "The initrd") within the size that is allowed.
     pub(crate) const DEFAULT_NAME: &'static str = "lz4";
 
-    /// Compresses `data` into `sink`. The result is the same every time.
-    pub(crate) fn write(self, data: &[u8], mut sink: impl Write) -> io::Result<()> {
+    /// Compresses all of `source` into `sink`. The result is the same every time.
+    pub(crate) fn write(self, mut source: impl Read, mut sink: impl Write) -> io::Result<()> {
         match self {
-            Self::None => sink.write_all(data),
+            Self::None => io::copy(&mut source, &mut sink).map(drop),
             Self::Gzip => {
                 // No name and no time in the header: a GzBuilder writes neither unless told.
                 let mut encoder = GzBuilder::new().write(sink, flate2::Compression::best());
-                encoder.write_all(data)?;
+                io::copy(&mut source, &mut encoder)?;
                 encoder.finish().map(drop)
             }
-            Self::Lz4 => write_lz4(data, sink),
+            Self::Lz4 => write_lz4(source, sink),
+            Self::Zstd => write_zstd(source, sink),
         }
     }
 }
 
-fn write_lz4(data: &[u8], mut sink: impl Write) -> io::Result<()> {
+fn write_lz4(mut source: impl Read, mut sink: impl Write) -> io::Result<()> {
     sink.write_all(&LZ4_LEGACY_MAGIC.to_le_bytes())?;
-    for block in data.chunks(LZ4_LEGACY_BLOCK) {
-        let packed = lz4_flex::block::compress(block);
+    let mut block = Vec::with_capacity(LZ4_LEGACY_BLOCK);
+    loop {
+        block.clear();
+        let most = source.by_ref().take(LZ4_LEGACY_BLOCK as u64);
+        if { most }.read_to_end(&mut block)? == 0 {
+            return Ok(());
+        }
+        let packed = lz4_flex::block::compress(&block);
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        sink.write_all(
-            &u32::try_from(packed.len())
-                .map_err(too_large)?
-                .to_le_bytes(),
-        )?;
+        let length = u32::try_from(packed.len()).map_err(too_large)?;
+        sink.write_all(&length.to_le_bytes())?;
         sink.write_all(&packed)?;
     }
-    Ok(())
+}
+
+/// One frame, as the kernel unpacks it. The compressor panics where reading or writing fails, so it is told of no failure.
+fn write_zstd(source: impl Read, sink: impl Write) -> io::Result<()> {
+    let (mut source, mut sink) = (Sure::new(source), Sure::new(sink));
+    let mut compressor = FrameCompressor::new(CompressionLevel::Fastest);
+    compressor.set_source(&mut source);
+    compressor.set_drain(&mut sink);
+    compressor.compress();
+    source.failure.map_or(Ok(()), Err)?;
+    sink.failure.map_or(Ok(()), Err)
+}
+
+/// Keeps the first failure; afterwards there is nothing more to read, and what is written is dropped.
+struct Sure<T> {
+    inner: T,
+    failure: Option<io::Error>,
+}
+
+impl<T> Sure<T> {
+    fn new(inner: T) -> Self {
+        Self {
+            inner,
+            failure: None,
+        }
+    }
+}
+
+impl<T: Read> Read for Sure<T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.failure.is_some() {
+                return Ok(0);
+            }
+            match self.inner.read(buffer) {
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => self.failure = Some(error),
+            }
+        }
+    }
+}
+
+impl<T: Write> Write for Sure<T> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.failure.is_none() {
+            self.failure = self.inner.write_all(bytes).err();
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.failure.is_none() {
+            self.failure = self.inner.flush().err();
+        }
+        Ok(())
+    }
 }
 
 impl FromStr for Compression {
@@ -66,6 +128,7 @@ impl FromStr for Compression {
             "none" => Ok(Self::None),
             "gzip" => Ok(Self::Gzip),
             "lz4" => Ok(Self::Lz4),
+            "zstd" => Ok(Self::Zstd),
             _ => Err(UnknownCompression(name.to_owned())),
         }
     }
@@ -73,8 +136,6 @@ impl FromStr for Compression {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
 
     fn compressed(kind: Compression, data: &[u8]) -> Vec<u8> {
@@ -95,6 +156,53 @@ mod tests {
             .unwrap();
         assert_eq!(unpacked, data);
         assert_eq!(unpack_lz4(&compressed(Compression::Lz4, &data)), data);
+        let packed = compressed(Compression::Zstd, &data);
+        assert!(packed.len() < data.len());
+        let mut unpacked = Vec::new();
+        let mut decoder = ruzstd::decoding::StreamingDecoder::new(&packed[..]).unwrap();
+        decoder.read_to_end(&mut unpacked).unwrap();
+        assert_eq!(unpacked, data);
+    }
+
+    /// A device on which nothing can be read, or written after so many bytes.
+    struct Broken(usize);
+
+    impl Read for Broken {
+        fn read(&mut self, _buffer: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("broken"))
+        }
+    }
+
+    impl Write for Broken {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self
+                .0
+                .checked_sub(bytes.len())
+                .ok_or(io::Error::other("full"))?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_fails_is_told() {
+        let data: Vec<u8> = (0..500_000_u32).flat_map(u32::to_le_bytes).collect();
+        for kind in [
+            Compression::None,
+            Compression::Gzip,
+            Compression::Lz4,
+            Compression::Zstd,
+        ] {
+            let error = kind.write(Broken(0), io::sink()).unwrap_err();
+            assert_eq!(error.to_string(), "broken", "{kind:?}");
+            for space in [0, 10, 1000] {
+                let error = kind.write(&data[..], Broken(space)).unwrap_err();
+                assert_eq!(error.to_string(), "full", "{kind:?} {space}");
+            }
+        }
     }
 
     /// Reads a legacy frame as the kernel does: magic, then blocks until the end.
@@ -117,16 +225,23 @@ mod tests {
     }
 
     #[test]
-    fn the_lz4_program_unpacks_it() {
+    fn the_programs_of_the_formats_unpack_it() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("packed.lz4");
-        std::fs::write(&path, compressed(Compression::Lz4, b"some text, some text")).unwrap();
-        let output = std::process::Command::new("lz4")
-            .arg("-dc")
-            .arg(&path)
-            .output();
-        let output = output.expect("lz4 is installed (Debian package lz4)");
-        assert_eq!(output.stdout, b"some text, some text");
+        for (kind, program) in [
+            (Compression::Gzip, "gzip"),
+            (Compression::Lz4, "lz4"),
+            (Compression::Zstd, "zstd"),
+        ] {
+            let path = dir.path().join(format!("packed.{program}"));
+            std::fs::write(&path, compressed(kind, b"some text, some text")).unwrap();
+            let input = std::fs::File::open(&path).unwrap();
+            let output = std::process::Command::new(program)
+                .arg("-dc")
+                .stdin(input)
+                .output();
+            let output = output.expect("the program is installed, by Debian's package of its name");
+            assert_eq!(output.stdout, b"some text, some text", "{program}");
+        }
     }
 
     #[test]
@@ -140,6 +255,10 @@ mod tests {
             compressed(Compression::Lz4, b"x")[..4],
             [0x02, 0x21, 0x4c, 0x18]
         );
+        assert_eq!(
+            compressed(Compression::Zstd, b"x")[..4],
+            [0x28, 0xb5, 0x2f, 0xfd]
+        );
     }
 
     #[test]
@@ -148,7 +267,7 @@ mod tests {
         let error = "xz".parse::<Compression>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "compression 'xz' is none of none, lz4, gzip"
+            "compression 'xz' is none of none, lz4, gzip, zstd"
         );
     }
 }

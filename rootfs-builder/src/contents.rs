@@ -1,4 +1,4 @@
-//! What files hold: read from unpacked layers, from a directory of this machine, or from memory.
+//! What files hold: read from unpacked layers, from a directory of this machine, or from files of it.
 
 use std::fs::File;
 use std::io;
@@ -18,6 +18,7 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Contents {
     layers: Vec<File>,
     directory: Option<OwnedFd>,
+    added: Vec<File>,
 }
 
 /// Why contents cannot be opened.
@@ -33,6 +34,7 @@ impl Contents {
         Self {
             layers,
             directory: None,
+            added: Vec::new(),
         }
     }
 
@@ -46,7 +48,14 @@ impl Contents {
         Ok(Self {
             layers: Vec::new(),
             directory: Some(directory),
+            added: Vec::new(),
         })
+    }
+
+    /// Takes a file, whose whole content is that of a file which is put into the tree.
+    pub(crate) fn add(&mut self, file: File) -> Source {
+        self.added.push(file);
+        Source::Added(self.added.len() - 1)
     }
 
     /// Calls `sink` with every piece of the data of a file: its offset in the file, and bytes. Holes are left out.
@@ -63,6 +72,7 @@ impl Contents {
                 opened = self.open(path)?;
                 &opened
             }
+            Source::Added(number) => self.added.get(*number).ok_or(io::ErrorKind::NotFound)?,
         };
         let mut buffer = vec![0; BUFFER.min(usize::try_from(map.size).unwrap_or(BUFFER))];
         for extent in &map.data {

@@ -8,74 +8,84 @@ const TRAILER: &str = "TRAILER!!!";
 const HEADER_LEN: usize = 110;
 const ALIGN: usize = 4;
 
-const S_IFDIR: u32 = 0o040_000;
-const S_IFREG: u32 = 0o100_000;
-
-/// What one entry of an archive is; always owned by root and dated 1970.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Entry<'a> {
-    Directory { mode: u32 },
-    File { mode: u32, content: &'a [u8] },
+/// What one entry of an archive is, but for its content.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// The same for all names of one file.
+    pub(crate) inode: u32,
+    /// Type and permissions.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) links: u32,
+    /// Seconds since 1970.
+    pub(crate) mtime: u32,
+    /// Major and minor number of a device.
+    pub(crate) device: (u32, u32),
+    pub(crate) size: u32,
 }
 
 /// Writes an archive. Entries appear in the order in which they are added: parents before what is in them.
 pub(crate) struct Writer<W> {
     sink: W,
-    next_inode: u32,
 }
 
 impl<W: Write> Writer<W> {
     pub(crate) fn new(sink: W) -> Self {
-        Self {
-            sink,
-            next_inode: 1,
-        }
+        Self { sink }
     }
 
-    /// Adds one entry; `name` is relative to the root and has no leading slash.
-    ///
-    /// # Errors
-    /// [`io::ErrorKind::FileTooLarge`] when the content has 4 GiB or more, which the format cannot express.
-    pub(crate) fn add(&mut self, name: &str, entry: Entry<'_>) -> io::Result<()> {
-        let inode = self.next_inode;
-        self.next_inode += 1;
-        match entry {
-            Entry::Directory { mode } => self.write(name, inode, S_IFDIR | mode, 2, &[]),
-            Entry::File { mode, content } => self.write(name, inode, S_IFREG | mode, 1, content),
-        }
-    }
-
-    /// Ends the archive.
-    pub(crate) fn finish(mut self) -> io::Result<W> {
-        self.write(TRAILER, 0, 0, 1, &[])?;
-        Ok(self.sink)
-    }
-
-    fn write(
+    /// Adds one entry; `name` is relative to the root and has no leading slash. `content` writes what the entry says the size of.
+    pub(crate) fn add(
         &mut self,
-        name: &str,
-        inode: u32,
-        mode: u32,
-        links: u32,
-        content: &[u8],
+        name: &[u8],
+        entry: &Entry,
+        content: impl FnOnce(&mut Content<'_, W>) -> io::Result<()>,
     ) -> io::Result<()> {
         let too_large = |_| io::Error::from(io::ErrorKind::FileTooLarge);
-        let size = u32::try_from(content.len()).map_err(too_large)?;
         let name_size = u32::try_from(name.len() + 1).map_err(too_large)?;
-        let (uid, gid, mtime, device, checksum) = (0, 0, 0, 0, 0);
+        let (device, checksum) = ((0, 0), 0);
         let fields = [
-            inode, mode, uid, gid, links, mtime, size, device, device, device, device, name_size,
+            entry.inode,
+            entry.mode,
+            entry.uid,
+            entry.gid,
+            entry.links,
+            entry.mtime,
+            entry.size,
+            device.0,
+            device.1,
+            entry.device.0,
+            entry.device.1,
+            name_size,
             checksum,
         ];
         self.sink.write_all(MAGIC.as_bytes())?;
         for field in fields {
             write!(self.sink, "{field:08x}")?;
         }
-        self.sink.write_all(name.as_bytes())?;
+        self.sink.write_all(name)?;
         self.sink.write_all(&[0])?;
         self.pad(HEADER_LEN + name.len() + 1)?;
-        self.sink.write_all(content)?;
-        self.pad(content.len())
+        let mut body = Content {
+            sink: &mut self.sink,
+            left: entry.size,
+        };
+        content(&mut body)?;
+        if body.left > 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.pad(usize::try_from(entry.size).map_err(too_large)?)
+    }
+
+    /// Ends the archive.
+    pub(crate) fn finish(mut self) -> io::Result<W> {
+        let end = Entry {
+            links: 1,
+            ..Entry::default()
+        };
+        self.add(TRAILER.as_bytes(), &end, |_| Ok(()))?;
+        Ok(self.sink)
     }
 
     fn pad(&mut self, written: usize) -> io::Result<()> {
@@ -85,38 +95,67 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Takes the content of one entry, as many bytes as the entry says and no more.
+pub(crate) struct Content<'a, W> {
+    sink: &'a mut W,
+    left: u32,
+}
+
+impl<W: Write> Content<'_, W> {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let left = u32::try_from(bytes.len())
+            .ok()
+            .and_then(|length| self.left.checked_sub(length));
+        self.left = left.ok_or(io::ErrorKind::FileTooLarge)?;
+        self.sink.write_all(bytes)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
 
+    fn file(name: &str, mode: u32, content: &[u8], writer: &mut Writer<Vec<u8>>) {
+        let entry = Entry {
+            mode: 0o100_000 | mode,
+            links: 1,
+            size: u32::try_from(content.len()).unwrap(),
+            ..Entry::default()
+        };
+        writer
+            .add(name.as_bytes(), &entry, |body| body.write(content))
+            .unwrap();
+    }
+
     fn sample() -> Vec<u8> {
         let mut writer = Writer::new(Vec::new());
-        writer.add("etc", Entry::Directory { mode: 0o755 }).unwrap();
+        let directory = Entry {
+            mode: 0o040_755,
+            links: 2,
+            ..Entry::default()
+        };
+        writer.add(b"etc", &directory, |_| Ok(())).unwrap();
         for length in 0..=5 {
-            let content = vec![b'x'; length];
             let name = format!("etc/{}", "n".repeat(length + 1));
-            writer
-                .add(
-                    &name,
-                    Entry::File {
-                        mode: 0o600,
-                        content: &content,
-                    },
-                )
-                .unwrap();
+            file(&name, 0o600, &vec![b'x'; length], &mut writer);
         }
-        writer
-            .add(
-                "init",
-                Entry::File {
-                    mode: 0o755,
-                    content: b"\x7fELF",
-                },
-            )
-            .unwrap();
+        file("init", 0o755, b"\x7fELF", &mut writer);
         writer.finish().unwrap()
+    }
+
+    #[test]
+    fn content_has_the_length_that_its_entry_says() {
+        let entry = Entry {
+            size: 3,
+            ..Entry::default()
+        };
+        for content in ["ab", "abcd"] {
+            let mut writer = Writer::new(Vec::new());
+            let added = writer.add(b"x", &entry, |body| body.write(content.as_bytes()));
+            assert!(added.is_err(), "{content}");
+        }
     }
 
     /// Runs cpio on an archive; its absence is an error of the machine, not a reason to skip.

@@ -2,7 +2,8 @@
 //! digits). Whatever is read by digest goes through [`Hashed`].
 
 use std::fmt::{self, Display};
-use std::io::{self, Read};
+use std::fs::File;
+use std::io::{self, Read, Seek as _};
 use std::str::FromStr;
 
 use sha2::{Digest as _, Sha256};
@@ -23,6 +24,15 @@ impl Digest {
     /// The digest of `bytes`.
     pub(crate) fn of(bytes: &[u8]) -> Self {
         Self(Sha256::digest(bytes).into())
+    }
+
+    /// The digest and the length of a whole file.
+    pub(crate) fn of_file(file: &File) -> io::Result<(Self, u64)> {
+        let mut file = file;
+        file.rewind()?;
+        let mut hashed = Hashed::new(file);
+        io::copy(&mut hashed, &mut io::sink())?;
+        Ok(hashed.finish())
     }
 
     /// The digits alone: the name of a blob in a layout.

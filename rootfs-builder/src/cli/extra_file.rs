@@ -1,23 +1,44 @@
-//! A file that is packed beside what an image holds, as an argument.
+//! Files that are put into a root file system beside what its image holds, as arguments.
 
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::Args;
 use thiserror::Error;
+
+use crate::additions::{Addition, Additions};
 
 /// Permissions of an extra file whose argument names none.
 const DEFAULT_MODE: u32 = 0o644;
 
-/// Permission bits that a file of an initrd may have.
+/// Permission bits that a file may have.
 const MODE_MASK: u32 = 0o7777;
 
-/// A file to pack beside the agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ExtraFile {
-    pub(crate) source: PathBuf,
-    pub(crate) destination: String,
-    pub(crate) mode: u32,
+/// What is put into the root file system beside what the image holds
+#[derive(Args, Clone, Default)]
+pub(crate) struct AdditionArguments {
+    /// The program that becomes /init, with the directories that it mounts: husk's agent, statically linked, an ELF file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) agent: Option<PathBuf>,
+
+    /// Another file: SRC here becomes DST (absolute) there, with octal permissions MODE (default 644). Repeatable
+    #[arg(long = "file", value_name = "SRC:DST[:MODE]")]
+    pub(crate) files: Vec<ExtraFile>,
 }
+
+impl From<&AdditionArguments> for Additions {
+    fn from(arguments: &AdditionArguments) -> Self {
+        let files = arguments.files.iter();
+        Self {
+            agent: arguments.agent.clone(),
+            files: files.map(|file| file.0.clone()).collect(),
+        }
+    }
+}
+
+/// A file to put there, owned by root.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ExtraFile(pub(crate) Addition);
 
 /// Why an argument of `--file` is not one.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -41,15 +62,17 @@ impl FromStr for ExtraFile {
         if source.is_empty() || destination.is_empty() {
             return Err(ExtraFileError::Shape(text.to_owned()));
         }
-        Ok(Self {
+        Ok(Self(Addition {
             source: source.into(),
             destination: destination.to_owned(),
             mode,
-        })
+            owner: (0, 0),
+        }))
     }
 }
 
-fn parse_mode(text: &str) -> Result<u32, ExtraFileError> {
+/// Octal permissions.
+pub(crate) fn parse_mode(text: &str) -> Result<u32, ExtraFileError> {
     // A sign, which the standard library accepts, is no digit.
     let digits = Some(text).filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
     digits
@@ -64,9 +87,9 @@ mod tests {
 
     #[test]
     fn an_extra_file_has_a_source_a_destination_and_perhaps_a_mode() {
-        let plain: ExtraFile = "a/b:/etc/b".parse().unwrap();
+        let ExtraFile(plain) = "a/b:/etc/b".parse().unwrap();
         assert_eq!((plain.source, plain.mode), (PathBuf::from("a/b"), 0o644));
-        let program: ExtraFile = "a:/bin/a:4755".parse().unwrap();
+        let ExtraFile(program) = "a:/bin/a:4755".parse().unwrap();
         assert_eq!(
             (program.destination.as_str(), program.mode),
             ("/bin/a", 0o4755)

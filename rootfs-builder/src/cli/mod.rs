@@ -8,9 +8,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::compression::Compression;
+use crate::image::Reference;
 use crate::limits::parse_size;
 
-pub(crate) use extra_file::ExtraFile;
+pub(crate) use extra_file::AdditionArguments;
 pub(crate) use image::{ImageArguments, ImageOptions};
 
 #[derive(Parser)]
@@ -155,6 +156,9 @@ pub(crate) struct DiskArguments {
     /// Append a tree of hashes for dm-verity, and print its root hash and the command line that boots a guest from it
     #[arg(long)]
     pub(crate) verity: bool,
+
+    #[command(flatten)]
+    pub(crate) additions: AdditionArguments,
 }
 
 /// How the files of an EROFS image are compressed.
@@ -164,30 +168,33 @@ pub(crate) enum ErofsCompression {
     Lz4,
 }
 
-/// Pack the agent, as /init, into an initrd
+/// Make an initrd, of an image or of nothing, with the agent as /init and other files
 ///
-/// The result is a cpio archive in the format `newc`. It depends on the content of the files and on nothing else: entries
-/// are sorted, owned by root and dated 1970. It is written under another name and renamed when it is whole.
+/// The result is a cpio archive in the format `newc`. It depends on the content of the image and the files and on nothing
+/// else. It is written under another name and renamed when it is whole. Extended attributes are left out.
 #[derive(Args)]
 #[command(after_help = "Examples:
   husk-rootfs initrd --agent target/release/husk-agent --output initrd.img
-  husk-rootfs initrd --agent busybox --output test.img --compress none --file job.sh:/etc/job.sh:755")]
+  husk-rootfs initrd --agent busybox --output test.img --compress none --file job.sh:/etc/job.sh:755
+  husk-rootfs initrd --compress zstd --output debian.img docker-archive:saved.tar")]
 pub(crate) struct InitrdArguments {
-    /// The program that becomes /init: statically linked, an ELF file
-    #[arg(long, value_name = "FILE")]
-    pub(crate) agent: PathBuf,
+    /// What is in it beside the agent and the files; the notation is that of the other commands
+    #[arg(value_name = "IMAGE", required_unless_present = "agent")]
+    pub(crate) image: Option<Reference>,
+
+    #[command(flatten)]
+    pub(crate) options: ImageOptions,
 
     /// Where the initrd is written
     #[arg(long, value_name = "FILE")]
     pub(crate) output: PathBuf,
 
-    /// How the archive is compressed
+    /// How the archive is compressed: none, lz4, gzip or zstd (which husk's own kernel does not unpack)
     #[arg(long, value_name = "KIND", default_value = Compression::DEFAULT_NAME)]
     pub(crate) compress: Compression,
 
-    /// Another file: SRC here becomes DST (absolute) there, with octal permissions MODE (default 644). Repeatable
-    #[arg(long = "file", value_name = "SRC:DST[:MODE]")]
-    pub(crate) files: Vec<ExtraFile>,
+    #[command(flatten)]
+    pub(crate) additions: AdditionArguments,
 }
 
 #[cfg(test)]

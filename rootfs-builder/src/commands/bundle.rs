@@ -8,9 +8,13 @@ use crate::output::bundle::{self, Process};
 use super::{CommandError, source};
 
 pub(super) fn run(arguments: &BundleArguments) -> Result<String, CommandError> {
-    let read = source::read(&arguments.image)?;
+    let read = source::read(Some(&arguments.image.image), &arguments.image.options)?;
     let tree = (&read.assembled.tree, &read.assembled.contents);
-    let config = read.image.config.as_ref().map(|(_, config)| config);
+    let config = read
+        .image
+        .as_ref()
+        .and_then(|(_, image)| image.config.as_ref());
+    let config = config.map(|(_, config)| config);
     let process = Process {
         arguments: &arguments.arguments,
         terminal: arguments.terminal,
@@ -28,5 +32,5 @@ pub(super) fn run(arguments: &BundleArguments) -> Result<String, CommandError> {
     };
     let written = written.map_err(failed)?;
     let result = json!({"directory": arguments.directory, "written": written});
-    Ok(read.result(&arguments.image, result).unwrap_or_default())
+    Ok(read.result(result).unwrap_or_default())
 }

@@ -7,10 +7,12 @@ use super::{CommandError, disk};
 
 pub(super) fn run(arguments: &ErofsArguments) -> Result<String, CommandError> {
     let compress = arguments.compress == ErofsCompression::Lz4;
-    disk::make(
-        &arguments.image,
-        &arguments.disk,
-        "erofs",
-        |image, file, time| erofs::write(image.0, image.1, file, Options { compress, time }),
-    )
+    disk::make(&arguments.image, &arguments.disk, "erofs", |read, file| {
+        let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
+        let options = Options {
+            compress,
+            time: read.time,
+        };
+        erofs::write(tree, contents, file, options)
+    })
 }

@@ -7,10 +7,12 @@ use super::{CommandError, disk};
 
 pub(super) fn run(arguments: &Ext4Arguments) -> Result<String, CommandError> {
     let free = arguments.free;
-    disk::make(
-        &arguments.image,
-        &arguments.disk,
-        "ext4",
-        |image, file, time| ext4::write(image.0, image.1, file, Options { free, time }),
-    )
+    disk::make(&arguments.image, &arguments.disk, "ext4", |read, file| {
+        let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
+        let options = Options {
+            free,
+            time: read.time,
+        };
+        ext4::write(tree, contents, file, options)
+    })
 }

@@ -23,7 +23,7 @@ struct Usage {
 }
 
 pub(super) fn run(arguments: &InspectArguments) -> Result<String, CommandError> {
-    let read = source::read(&arguments.image)?;
+    let read = source::read(Some(&arguments.image.image), &arguments.image.options)?;
     let count = read.assembled.layers.len().max(1);
     let tree = &read.assembled.tree;
     let mut counted = vec![false; tree.len()];
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &InspectArguments) -> Result<String, CommandError> 
     });
     let table =
         || layer_table(&read.assembled, &usage) + "\n" + &tree_table(&usage, arguments.depth);
-    Ok(read.result(&arguments.image, result).unwrap_or_else(table))
+    Ok(read.result(result).unwrap_or_else(table))
 }
 
 /// Counts what is below a name. A file with several names counts where it is found first.

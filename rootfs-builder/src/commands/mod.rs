@@ -4,6 +4,8 @@ mod bundle;
 mod disk;
 mod erofs;
 mod ext4;
+mod file;
+mod initrd;
 mod inspect;
 mod source;
 mod unpack;
@@ -13,12 +15,12 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use crate::additions::AdditionError;
 use crate::cli::{Cli, Command};
 use crate::output::bundle::BundleError;
 use crate::output::directory::DirectoryError;
-use crate::output::initrd::{self, InitrdError};
 
-use source::SourceError;
+use source::{DATE, SourceError};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -41,7 +43,9 @@ pub(crate) enum CommandError {
     #[error("cannot write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
     #[error(transparent)]
-    Initrd(#[from] InitrdError),
+    Addition(#[from] AdditionError),
+    #[error("{DATE} is '{0}', which is no number of seconds")]
+    Date(String),
 }
 
 /// Does what the command line says. Returns what is to be printed.
@@ -55,9 +59,6 @@ pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
         Command::Inspect(arguments) => inspect::run(arguments),
         Command::Erofs(arguments) => erofs::run(arguments),
         Command::Ext4(arguments) => ext4::run(arguments),
-        Command::Initrd(arguments) => match initrd::build(arguments) {
-            Ok(()) => Ok(String::new()),
-            Err(error) => Err(CommandError::from(error)),
-        },
+        Command::Initrd(arguments) => initrd::run(arguments),
     }
 }

@@ -7,9 +7,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::cli::{ImageArguments, ImageOptions};
-use crate::image::{self, AssembleError, Assembled, Image, OpenError};
-
+use crate::cli::ImageOptions;
+use crate::image::{self, AssembleError, Assembled, Image, OpenError, Reference};
 use crate::registry::RegistryOptions;
 
 use super::CommandError;
@@ -19,7 +18,7 @@ const SCRATCH: &str = "/var/tmp";
 /// Where blobs are kept, below the directory for caches.
 const CACHE: &str = "husk/blobs";
 /// The date of what the image says none of, and of images themselves (reproducible-builds.org).
-const DATE: &str = "SOURCE_DATE_EPOCH";
+pub(super) const DATE: &str = "SOURCE_DATE_EPOCH";
 
 /// Why an image has no tree.
 #[derive(Debug, Error)]
@@ -28,56 +27,86 @@ pub(crate) enum SourceError {
     Open(Box<OpenError>),
     #[error(transparent)]
     Assemble(#[from] AssembleError),
-    #[error("{DATE} is '{0}', which is no number of seconds")]
-    Date(String),
 }
 
-/// An image as a tree.
+/// An image as a tree, or nothing as one.
 pub(crate) struct Read {
-    pub(crate) image: Image,
+    /// As it was asked for, and what was found.
+    pub(crate) image: Option<(String, Image)>,
     pub(crate) assembled: Assembled,
+    /// The date of what the image gives none.
+    pub(crate) time: i64,
+    /// Whether the result is to be JSON.
+    pub(crate) json: bool,
 }
 
 impl Read {
     /// The result of a command as JSON, where that was asked for: what the image is, and what the command made of it.
-    pub(crate) fn result(&self, arguments: &ImageArguments, mut result: Value) -> Option<String> {
-        if !arguments.options.json {
+    pub(crate) fn result(&self, mut result: Value) -> Option<String> {
+        if !self.json {
             return None;
         }
-        result["image"] = json!({
-            "image": arguments.image.to_string(),
-            "digest": self.image.digest.map(|digest| digest.to_string()),
-            "config_digest": self.image.config.as_ref().map(|(digest, _)| digest.to_string()),
-            "layers": &self.assembled.layers,
-        });
+        if let Some((name, image)) = &self.image {
+            result["image"] = json!({
+                "image": name,
+                "digest": image.digest.map(|digest| digest.to_string()),
+                "config_digest": image.config.as_ref().map(|(digest, _)| digest.to_string()),
+                "layers": &self.assembled.layers,
+            });
+        }
         Some(format!("{result:#}\n"))
     }
 }
 
-/// Finds an image and merges its layers.
-pub(crate) fn read(arguments: &ImageArguments) -> Result<Read, CommandError> {
-    let failed = |source| CommandError::Image {
-        image: arguments.image.to_string(),
-        source: Box::new(source),
+/// Finds an image and merges its layers; without one the tree is empty.
+pub(crate) fn read(
+    image: Option<&Reference>,
+    options: &ImageOptions,
+) -> Result<Read, CommandError> {
+    let time = date()?;
+    let (image, assembled) = match image {
+        Some(reference) => {
+            let read = read_image(reference, options, time);
+            let (image, assembled) = read.map_err(|source| CommandError::Image {
+                image: reference.to_string(),
+                source: Box::new(source),
+            })?;
+            (Some((reference.to_string(), image)), assembled)
+        }
+        None => (None, Assembled::empty(time)),
     };
-    read_image(arguments).map_err(failed)
+    Ok(Read {
+        image,
+        assembled,
+        time,
+        json: options.json,
+    })
 }
 
-fn read_image(arguments: &ImageArguments) -> Result<Read, SourceError> {
-    let scratch = arguments.options.scratch.clone();
+/// Where layers are unpacked.
+pub(crate) fn scratch(options: &ImageOptions) -> PathBuf {
+    let scratch = options.scratch.clone();
     let scratch = scratch.or_else(|| env::var_os("TMPDIR").map(PathBuf::from));
-    let scratch = scratch.unwrap_or_else(|| SCRATCH.into());
-    let limits = &arguments.options.limits;
-    let options = image::Options {
-        platform: arguments.options.platform.as_ref(),
+    scratch.unwrap_or_else(|| SCRATCH.into())
+}
+
+fn read_image(
+    reference: &Reference,
+    options: &ImageOptions,
+    time: i64,
+) -> Result<(Image, Assembled), SourceError> {
+    let scratch = scratch(options);
+    let limits = &options.limits;
+    let open = image::Options {
+        platform: options.platform.as_ref(),
         limits,
         scratch: &scratch,
-        registry: &registry(&arguments.options),
+        registry: &registry(options),
     };
-    let image = image::open(&arguments.image, &options);
+    let image = image::open(reference, &open);
     let image = image.map_err(|error| SourceError::Open(Box::new(error)))?;
-    let assembled = image::assemble(&image, limits, &scratch, date()?, &|_, _| {})?;
-    Ok(Read { image, assembled })
+    let assembled = image::assemble(&image, limits, &scratch, time, &|_, _| {})?;
+    Ok((image, assembled))
 }
 
 /// How registries are used.
@@ -98,22 +127,13 @@ fn registry(options: &ImageOptions) -> RegistryOptions {
     }
 }
 
-/// The date of what is made of an image.
-pub(crate) fn date_of(arguments: &ImageArguments) -> Result<i64, CommandError> {
-    let failed = |source| CommandError::Image {
-        image: arguments.image.to_string(),
-        source: Box::new(source),
-    };
-    date().map_err(failed)
-}
-
-/// What `SOURCE_DATE_EPOCH` says, or 1970.
-fn date() -> Result<i64, SourceError> {
+/// The date of what is made: what `SOURCE_DATE_EPOCH` says, or 1970.
+fn date() -> Result<i64, CommandError> {
     match env::var(DATE) {
-        Ok(text) => text.parse().map_err(|_| SourceError::Date(text)),
+        Ok(text) => text.parse().map_err(|_| CommandError::Date(text)),
         Err(env::VarError::NotPresent) => Ok(0),
         Err(env::VarError::NotUnicode(text)) => {
-            Err(SourceError::Date(text.to_string_lossy().into_owned()))
+            Err(CommandError::Date(text.to_string_lossy().into_owned()))
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::output::directory;
 use super::{CommandError, source};
 
 pub(super) fn run(arguments: &UnpackArguments) -> Result<String, CommandError> {
-    let read = source::read(&arguments.image)?;
+    let read = source::read(Some(&arguments.image.image), &arguments.image.options)?;
     let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
     let written = directory::write(tree, contents, &arguments.directory, arguments.rootless);
     let failed = |source| CommandError::Directory {
@@ -17,5 +17,5 @@ pub(super) fn run(arguments: &UnpackArguments) -> Result<String, CommandError> {
     };
     let written = written.map_err(failed)?;
     let result = json!({"directory": arguments.directory, "written": written});
-    Ok(read.result(&arguments.image, result).unwrap_or_default())
+    Ok(read.result(result).unwrap_or_default())
 }

@@ -66,6 +66,17 @@ pub(crate) struct Assembled {
     pub(crate) layers: Vec<LayerSummary>,
 }
 
+impl Assembled {
+    /// What becomes of no image: nothing but a root. `time` is the date of it.
+    pub(crate) fn empty(time: i64) -> Self {
+        Self {
+            tree: Tree::new(time),
+            contents: Contents::of_layers(Vec::new()),
+            layers: Vec::new(),
+        }
+    }
+}
+
 /// What a layer turned out to be.
 #[derive(Debug, serde::Serialize)]
 pub(crate) struct LayerSummary {

@@ -1,173 +1,159 @@
-//! An initrd: the agent as `/init`, and the extra files that were asked for with the directories above them.
+//! An initrd: a whole tree as a cpio archive, which the kernel unpacks into its first root file system.
 //!
-//! The kernel's own built-in archive has `/dev` and `/dev/console` already; everything else is mounted by the agent.
+//! The format knows no extended attributes and no holes, and dates from 1970 to 2106; what it does not know is left out and
+//! counted, or filled with zeros.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry as Slot;
 use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufWriter, Seek as _, Write};
+use std::path::Path;
 
-use thiserror::Error;
-
-use crate::cli::InitrdArguments;
+use crate::compression::Compression;
+use crate::contents::Contents;
 use crate::cpio::{self, Entry};
+use crate::tree::{Kind, Node, NodeId, Tree};
 
-use super::whole;
+use super::disk;
 
-/// Largest file that is packed: an initrd is unpacked into the guest's memory, and a larger one is a mistake.
-const MAX_FILE_SIZE: u64 = 256 << 20;
+const SYMLINK_MODE: u32 = 0o777;
+/// How much of a file is written at a time.
+const CHUNK: usize = 256 << 10;
+const BUFFER: usize = 256 << 10;
 
-/// Longest name in the archive; the kernel ignores entries whose name exceeds PATH_MAX, its NUL included.
-const MAX_NAME_LEN: usize = 4095;
-
-const INIT: &str = "init";
-const INIT_MODE: u32 = 0o755;
-const DIRECTORY_MODE: u32 = 0o755;
-const ELF_MAGIC: &[u8] = b"\x7fELF";
-
-/// Why an initrd could not be made.
-#[derive(Debug, Error)]
-pub(crate) enum InitrdError {
-    #[error("cannot read {}", path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{} is not a regular file", path.display())]
-    NotAFile { path: PathBuf },
-    #[error("{} has more than {MAX_FILE_SIZE} bytes", path.display())]
-    TooLarge { path: PathBuf },
-    #[error("agent {} is not an ELF program", path.display())]
-    NotAProgram { path: PathBuf },
-    #[error(
-        "destination '{name}' is not an absolute path of plain names, at most {MAX_NAME_LEN} bytes long"
-    )]
-    BadName { name: String },
-    #[error("/{name} would be in the initrd twice")]
-    Duplicate { name: String },
-    #[error("/{name} would be both a file and a directory")]
-    FileAndDirectory { name: String },
-    #[error("cannot write {}", path.display())]
-    Write { path: PathBuf, source: io::Error },
+/// How an initrd is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options<'a> {
+    pub(crate) compress: Compression,
+    /// Where the archive is until it is compressed.
+    pub(crate) scratch: &'a Path,
 }
 
-type Result<T> = std::result::Result<T, InitrdError>;
+/// What was made.
+#[derive(Clone, Copy, Debug, Default, serde::Serialize)]
+pub(crate) struct Written {
+    /// Names in the archive.
+    pub(crate) files: u64,
+    /// Bytes of the archive: what it costs the guest's memory, at least.
+    pub(crate) unpacked_bytes: u64,
+    pub(crate) attributes_left_out: u64,
+}
 
-/// Makes the initrd that the arguments describe.
-pub(crate) fn build(arguments: &InitrdArguments) -> Result<()> {
-    let mut tree = Tree::default();
-    let agent = read(&arguments.agent)?;
-    if !agent.starts_with(ELF_MAGIC) {
-        return Err(InitrdError::NotAProgram {
-            path: arguments.agent.clone(),
-        });
-    }
-    tree.add_file(INIT, INIT_MODE, agent)?;
-    for file in &arguments.files {
-        let name = checked_name(&file.destination)?;
-        tree.add_file(name, file.mode, read(&file.source)?)?;
-    }
-    let failed = |source| InitrdError::Write {
-        path: arguments.output.clone(),
-        source,
+/// Writes a tree as an initrd.
+pub(crate) fn write(
+    tree: &Tree,
+    contents: &Contents,
+    file: &File,
+    options: &Options<'_>,
+) -> io::Result<Written> {
+    let archive = match options.compress {
+        Compression::None => file.try_clone()?,
+        _ => tempfile::tempfile_in(options.scratch)?,
     };
-    let archive = tree.archive().map_err(failed)?;
-    whole::write(&arguments.output, |file| {
-        arguments.compress.write(&archive, file)
-    })
-    .map_err(failed)
-}
-
-/// The content of a regular file of bounded size.
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let failed = |source| InitrdError::Read {
-        path: path.to_owned(),
-        source,
+    let mut packer = Packer {
+        tree,
+        contents,
+        archive: cpio::Writer::new(BufWriter::with_capacity(BUFFER, archive)),
+        inodes: vec![0; tree.len()],
+        next: 1,
+        written: Written::default(),
     };
-    // The type first: opening a FIFO would wait for its other end.
-    if !std::fs::metadata(path).map_err(failed)?.is_file() {
-        return Err(InitrdError::NotAFile {
-            path: path.to_owned(),
-        });
+    packer.entry(b".", Tree::ROOT)?;
+    packer.directory(&mut Vec::new(), Tree::ROOT)?;
+    let mut written = packer.written;
+    let mut archive = packer.archive.finish()?.into_inner()?;
+    written.unpacked_bytes = archive.stream_position()?;
+    if options.compress != Compression::None {
+        archive.rewind()?;
+        let mut sink = BufWriter::with_capacity(BUFFER, file);
+        options.compress.write(archive, &mut sink)?;
+        sink.flush()?;
     }
-    let mut content = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAX_FILE_SIZE + 1)
-        .read_to_end(&mut content)
-        .map_err(failed)?;
-    if u64::try_from(content.len()).is_ok_and(|len| len > MAX_FILE_SIZE) {
-        return Err(InitrdError::TooLarge {
-            path: path.to_owned(),
-        });
-    }
-    Ok(content)
+    Ok(written)
 }
 
-/// A destination without its leading slash.
-fn checked_name(destination: &str) -> Result<&str> {
-    let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');
-    destination
-        .strip_prefix('/')
-        .filter(|name| name.len() <= MAX_NAME_LEN && name.split('/').all(plain))
-        .ok_or_else(|| InitrdError::BadName {
-            name: destination.to_owned(),
-        })
+struct Packer<'a> {
+    tree: &'a Tree,
+    contents: &'a Contents,
+    archive: cpio::Writer<BufWriter<File>>,
+    /// Numbers of the files that have been written.
+    inodes: Vec<u32>,
+    next: u32,
+    written: Written,
 }
 
-/// The content of an initrd by name. The map is sorted, so a directory comes before what is in it.
-#[derive(Default)]
-struct Tree(BTreeMap<String, Node>);
-
-enum Node {
-    Directory,
-    File { mode: u32, content: Vec<u8> },
-}
-
-impl Tree {
-    fn add_file(&mut self, name: &str, mode: u32, content: Vec<u8>) -> Result<()> {
-        for (end, _) in name.match_indices('/') {
-            self.add_directory(&name[..end])?;
-        }
-        match self.0.entry(name.to_owned()) {
-            Slot::Vacant(slot) => {
-                slot.insert(Node::File { mode, content });
-                Ok(())
+impl Packer<'_> {
+    /// Writes what is in a directory, whose name is `path`.
+    fn directory(&mut self, path: &mut Vec<u8>, id: NodeId) -> io::Result<()> {
+        let tree = self.tree;
+        let length = path.len();
+        for (name, child) in tree.names(id) {
+            if length > 0 {
+                path.push(b'/');
             }
-            Slot::Occupied(slot) => Err(match slot.get() {
-                Node::Directory => InitrdError::FileAndDirectory {
-                    name: name.to_owned(),
-                },
-                Node::File { .. } => InitrdError::Duplicate {
-                    name: name.to_owned(),
-                },
-            }),
+            path.extend(name);
+            self.entry(path, child)?;
+            self.directory(path, child)?;
+            path.truncate(length);
         }
+        Ok(())
     }
 
-    fn add_directory(&mut self, name: &str) -> Result<()> {
-        match self.0.entry(name.to_owned()).or_insert(Node::Directory) {
-            Node::Directory => Ok(()),
-            Node::File { .. } => Err(InitrdError::FileAndDirectory {
-                name: name.to_owned(),
-            }),
+    /// Writes one name. The first name of a file comes with its content, others are links to it.
+    fn entry(&mut self, path: &[u8], id: NodeId) -> io::Result<()> {
+        let node = self.tree.node(id);
+        let mut entry = head(node);
+        // The kernel links all kinds of files but for symbolic links, which are then several.
+        let symlink = matches!(node.kind, Kind::Symlink(_));
+        let known = self.inodes[id] != 0 && !symlink;
+        if !known {
+            self.inodes[id] = self.next;
+            self.next += 1;
+            self.written.attributes_left_out += node.attributes.xattrs.len() as u64;
         }
-    }
-
-    fn archive(&self) -> io::Result<Vec<u8>> {
-        let mut writer = cpio::Writer::new(Vec::new());
-        for (name, node) in &self.0 {
-            let entry = match node {
-                Node::Directory => Entry::Directory {
-                    mode: DIRECTORY_MODE,
-                },
-                Node::File { mode, content } => Entry::File {
-                    mode: *mode,
-                    content,
-                },
-            };
-            writer.add(name, entry)?;
+        self.written.files += 1;
+        entry.inode = self.inodes[id];
+        if !known {
+            entry.size = u32::try_from(node.size()).map_err(|_| {
+                let name = path.escape_ascii();
+                let text = format!("/{name} has 4 GiB or more, which no initrd can hold");
+                io::Error::new(io::ErrorKind::FileTooLarge, text)
+            })?;
         }
-        writer.finish()
+        let contents = self.contents;
+        self.archive.add(path, &entry, |body| match &node.kind {
+            _ if known => Ok(()),
+            Kind::File(source, map) => {
+                contents.chunks(source, map, CHUNK, |bytes| body.write(bytes))
+            }
+            Kind::Symlink(target) => body.write(target),
+            _ => Ok(()),
+        })
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// What the archive says of a file beside its size and its number.
+fn head(node: &Node) -> Entry {
+    let (file_type, _) = disk::kind(&node.kind);
+    let mode = match node.kind {
+        Kind::Symlink(_) => SYMLINK_MODE,
+        _ => node.attributes.mode,
+    };
+    let seconds = node.attributes.mtime.0.max(0);
+    Entry {
+        mode: u32::from(file_type) | mode,
+        uid: node.attributes.uid,
+        gid: node.attributes.gid,
+        links: match node.kind {
+            Kind::Directory(_) => 2,
+            Kind::Symlink(_) => 1,
+            _ => node.links,
+        },
+        mtime: u32::try_from(seconds).unwrap_or(u32::MAX),
+        device: match node.kind {
+            Kind::CharDevice { major, minor } | Kind::BlockDevice { major, minor } => {
+                (major, minor)
+            }
+            _ => (0, 0),
+        },
+        ..Entry::default()
+    }
+}

@@ -23,6 +23,21 @@ pub(crate) struct Contents {
     pub(crate) data: Vec<Extent>,
 }
 
+impl Contents {
+    /// A file of `size` bytes without holes, stored from its beginning.
+    pub(crate) fn whole(size: u64) -> Self {
+        let extent = Extent {
+            offset: 0,
+            stored: 0,
+            length: size,
+        };
+        Self {
+            size,
+            data: Some(extent).filter(|_| size > 0).into_iter().collect(),
+        }
+    }
+}
+
 /// What is wrong with the map of a sparse file.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(crate) enum SparseError {

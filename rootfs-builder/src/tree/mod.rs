@@ -8,6 +8,7 @@ mod attributes;
 mod host;
 mod layer;
 mod path;
+mod put;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use crate::tar::Contents;
 use attributes::AttributeError;
 pub(crate) use host::{HostError, read as read_directory};
 pub(crate) use layer::{LayerError, Usage, apply};
+pub(crate) use put::PutError;
 
 /// Mode of a directory that an archive leaves out, though it has files in it.
 const IMPLIED_MODE: u32 = 0o755;
@@ -72,6 +74,8 @@ pub(crate) enum Source {
     Layer(usize),
     /// In a file below the directory that the tree was read from.
     Host(PathBuf),
+    /// In the file of this number that was put into the tree.
+    Added(usize),
 }
 
 /// A name in a directory.

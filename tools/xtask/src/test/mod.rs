@@ -20,7 +20,31 @@ use clap::Args;
 
 use self::tally::Tally;
 use crate::build::{self, Build};
+use crate::packages::Tool;
 use crate::{house, packages, paths};
+
+/// What the unit tests run to hear a second opinion.
+const JUDGES: &[Tool] = &[
+    Tool::new("cpio", "cpio", "reads initrds"),
+    Tool::new("lz4", "lz4", "reads initrds"),
+    Tool::new("zstd", "zstd", "reads initrds"),
+    Tool::new("e2fsck", "e2fsprogs", "reads ext4 images"),
+    Tool::new("openssl", "openssl", "makes the certificates of registries"),
+];
+
+/// The same, but large: tests that find one missing say so and are content. Installed where that needs nobody's leave.
+const LARGE_JUDGES: &[Tool] = &[
+    Tool::new("veritysetup", "cryptsetup-bin", "reads trees of hashes"),
+    Tool::new("umoci", "umoci", "unpacks images"),
+    Tool::new("podman", "podman", "unpacks images"),
+    Tool::new("skopeo", "skopeo", "fills a registry"),
+    Tool::new("docker-registry", "docker-registry", "is a registry"),
+    Tool::new(
+        "mmdebstrap",
+        "mmdebstrap",
+        "makes a root file system of packages",
+    ),
+];
 
 /// Format, lints, unit tests and house rules, then the end-to-end tests: on KVM where it is usable and fast, otherwise in the
 /// testbed. The last line says how many passed and failed.
@@ -45,6 +69,10 @@ pub(crate) struct Test {
 pub(crate) fn run(test: &Test) -> Result<i32> {
     let mut tally = Tally::default();
     packages::ensure_installed(build::TOOLS)?;
+    packages::ensure_installed(JUDGES)?;
+    if packages::is_root() && packages::find("apt-get").is_some() {
+        packages::ensure_installed(LARGE_JUDGES)?;
+    }
     if test.filter.is_none() {
         tally.check("cargo fmt --check", cargo(&["fmt", "--all", "--check"]));
         let clippy = [
