@@ -1,5 +1,5 @@
-//! What is put into a root file system beside what its image holds: husk's agent, and files of this machine. They are owned by
-//! root unless something else is said, and dated as the image is: what comes of it depends on contents and on nothing else.
+//! What is put into a root file system beside what its image holds: users, husk's agent, and files. They are owned by root unless
+//! something else is said, and dated as the image is: what comes of it depends on contents and on nothing else.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{self, Mode, OFlags};
 use thiserror::Error;
 
+use crate::accounts::{self, Account, AddError, UserError};
 use crate::contents::Contents;
+use crate::limits::MAX_PATH;
 use crate::tar;
 use crate::tree::{Attributes, Kind, NodeId, PutError, Tree};
 
@@ -22,9 +24,10 @@ const ELF_MAGIC: &[u8] = b"\x7fELF";
 const MOUNT_POINTS: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
 const MOUNT_POINT_MODE: u32 = 0o755;
 
-/// Everything that is put into a tree.
+/// Everything that is put into a tree, in the order in which it is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Additions {
+    pub(crate) users: Vec<Account>,
     /// The program that becomes `/init`.
     pub(crate) agent: Option<PathBuf>,
     pub(crate) files: Vec<Addition>,
@@ -33,10 +36,21 @@ pub(crate) struct Additions {
 /// A file that is put into a tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Addition {
-    pub(crate) source: PathBuf,
     pub(crate) destination: String,
+    pub(crate) what: What,
     pub(crate) mode: u32,
-    pub(crate) owner: (u32, u32),
+    /// `USER[:GROUP]`, by number or by a name that the tree explains; nobody is root.
+    pub(crate) owner: String,
+}
+
+/// What it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    /// What is in a file of this machine.
+    File(PathBuf),
+    Text(String),
+    Symlink(String),
+    Directory,
 }
 
 /// Why something cannot be put into a tree.
@@ -50,6 +64,12 @@ pub(crate) enum AdditionError {
     NotAProgram { path: PathBuf },
     #[error("{name} would be there twice")]
     Duplicate { name: String },
+    #[error("{name}: the target of a symbolic link has 1 to {MAX_PATH} bytes, none of them NUL")]
+    Target { name: String },
+    #[error("{name}: the owner")]
+    Owner { name: String, source: UserError },
+    #[error(transparent)]
+    User(#[from] AddError),
     #[error(transparent)]
     Put(#[from] PutError),
 }
@@ -65,6 +85,9 @@ impl Additions {
             time,
             added: HashSet::new(),
         };
+        for user in &self.users {
+            user.add(adding.tree, adding.contents, time)?;
+        }
         if let Some(agent) = &self.agent {
             adding.agent(agent)?;
         }
@@ -97,21 +120,52 @@ impl Adding<'_> {
             let attributes = self.attributes(MOUNT_POINT_MODE, (0, 0));
             self.tree.put_directory(name, attributes)?;
         }
-        self.put(INIT, (file, size), self.attributes(INIT_MODE, (0, 0)))
+        let kind = Kind::File(self.contents.add(file), tar::Contents::whole(size));
+        self.put(INIT, kind, self.attributes(INIT_MODE, (0, 0)))
     }
 
     fn file(&mut self, file: &Addition) -> Result<()> {
-        let attributes = self.attributes(file.mode, file.owner);
-        self.put(&file.destination, open(&file.source)?, attributes)
+        let name = || file.destination.clone();
+        let owner = match &*file.owner {
+            "" => Ok(accounts::User::default()),
+            owner => accounts::find(self.tree, self.contents, owner),
+        };
+        let owner = owner.map_err(|source| AdditionError::Owner {
+            name: name(),
+            source,
+        })?;
+        let attributes = self.attributes(file.mode, (owner.uid, owner.gid));
+        let kind = match &file.what {
+            What::File(path) => {
+                let (opened, size) = open(path)?;
+                Kind::File(self.contents.add(opened), tar::Contents::whole(size))
+            }
+            What::Text(text) => {
+                let bytes = text.as_bytes().to_vec();
+                let map = tar::Contents::whole(bytes.len() as u64);
+                Kind::File(self.contents.add(bytes), map)
+            }
+            What::Symlink(target) => {
+                if !(1..=MAX_PATH).contains(&target.len()) || target.contains('\0') {
+                    return Err(AdditionError::Target { name: name() });
+                }
+                Kind::Symlink(target.as_bytes().into())
+            }
+            What::Directory => {
+                let directory = self
+                    .tree
+                    .put_directory(&file.destination, attributes.clone())?;
+                self.tree.set_attributes(directory, attributes);
+                return Ok(());
+            }
+        };
+        self.put(&file.destination, kind, attributes)
     }
 
-    fn put(&mut self, name: &str, file: (File, u64), attributes: Attributes) -> Result<()> {
-        let kind = Kind::File(self.contents.add(file.0), tar::Contents::whole(file.1));
+    fn put(&mut self, name: &str, kind: Kind, attributes: Attributes) -> Result<()> {
         let put = self.tree.put(name, kind, attributes)?;
-        if put
-            .replaced
-            .is_some_and(|replaced| self.added.contains(&replaced))
-        {
+        let again = |replaced| self.added.contains(&replaced);
+        if put.replaced.is_some_and(again) {
             let name = name.to_owned();
             return Err(AdditionError::Duplicate { name });
         }

@@ -1,4 +1,4 @@
-//! What files hold: read from unpacked layers, from a directory of this machine, or from files of it.
+//! What files hold: read from unpacked layers, from a directory or files of this machine, or from memory.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Contents {
     layers: Vec<File>,
     directory: Option<OwnedFd>,
-    added: Vec<File>,
+    added: Vec<Box<dyn ReadAt>>,
 }
 
 /// Why contents cannot be opened.
@@ -52,9 +52,9 @@ impl Contents {
         })
     }
 
-    /// Takes a file, whose whole content is that of a file which is put into the tree.
-    pub(crate) fn add(&mut self, file: File) -> Source {
-        self.added.push(file);
+    /// Takes the whole content of a file that is put into the tree.
+    pub(crate) fn add(&mut self, content: impl ReadAt + 'static) -> Source {
+        self.added.push(Box::new(content));
         Source::Added(self.added.len() - 1)
     }
 
@@ -72,7 +72,7 @@ impl Contents {
                 opened = self.open(path)?;
                 &opened
             }
-            Source::Added(number) => self.added.get(*number).ok_or(io::ErrorKind::NotFound)?,
+            Source::Added(number) => &**self.added.get(*number).ok_or(io::ErrorKind::NotFound)?,
         };
         let mut buffer = vec![0; BUFFER.min(usize::try_from(map.size).unwrap_or(BUFFER))];
         for extent in &map.data {

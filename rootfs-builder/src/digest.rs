@@ -79,6 +79,11 @@ impl<R: Read> Hashed<R> {
         }
     }
 
+    /// The digest of what was read so far.
+    pub(crate) fn digest(&self) -> Digest {
+        Digest(self.hasher.clone().finalize().into())
+    }
+
     /// Digest and length of everything that was read.
     pub(crate) fn finish(self) -> (Digest, u64) {
         (Digest(self.hasher.finalize().into()), self.bytes)

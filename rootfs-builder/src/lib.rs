@@ -3,6 +3,7 @@
 //! Uses no crate of husk: it takes the agent and everything else as files. An image is found (`image`), its layers are
 //! verified and unpacked (`spool`, `tar`) and merged in memory (`tree`), and what comes of it is written (`output`).
 
+mod accounts;
 mod additions;
 mod cli;
 mod commands;
@@ -13,6 +14,7 @@ mod digest;
 mod image;
 mod limits;
 mod output;
+mod recipe;
 mod registry;
 mod spool;
 mod tar;

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use clap::Args;
 use thiserror::Error;
 
-use crate::additions::{Addition, Additions};
+use crate::additions::{Addition, Additions, What};
 
 /// Permissions of an extra file whose argument names none.
 const DEFAULT_MODE: u32 = 0o644;
@@ -30,6 +30,7 @@ impl From<&AdditionArguments> for Additions {
     fn from(arguments: &AdditionArguments) -> Self {
         let files = arguments.files.iter();
         Self {
+            users: Vec::new(),
             agent: arguments.agent.clone(),
             files: files.map(|file| file.0.clone()).collect(),
         }
@@ -63,10 +64,10 @@ impl FromStr for ExtraFile {
             return Err(ExtraFileError::Shape(text.to_owned()));
         }
         Ok(Self(Addition {
-            source: source.into(),
+            what: What::File(source.into()),
             destination: destination.to_owned(),
             mode,
-            owner: (0, 0),
+            owner: String::new(),
         }))
     }
 }
@@ -88,7 +89,7 @@ mod tests {
     #[test]
     fn an_extra_file_has_a_source_a_destination_and_perhaps_a_mode() {
         let ExtraFile(plain) = "a/b:/etc/b".parse().unwrap();
-        assert_eq!((plain.source, plain.mode), (PathBuf::from("a/b"), 0o644));
+        assert_eq!((plain.what, plain.mode), (What::File("a/b".into()), 0o644));
         let ExtraFile(program) = "a:/bin/a:4755".parse().unwrap();
         assert_eq!(
             (program.destination.as_str(), program.mode),

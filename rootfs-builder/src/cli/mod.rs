@@ -11,7 +11,7 @@ use crate::compression::Compression;
 use crate::image::Reference;
 use crate::limits::parse_size;
 
-pub(crate) use extra_file::AdditionArguments;
+pub(crate) use extra_file::{AdditionArguments, parse_mode};
 pub(crate) use image::{ImageArguments, ImageOptions};
 
 #[derive(Parser)]
@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Erofs(Box<ErofsArguments>),
     Ext4(Box<Ext4Arguments>),
     Initrd(Box<InitrdArguments>),
+    Build(Box<BuildArguments>),
 }
 
 /// Unpack an image into a directory: the root file system itself, nothing beside it
@@ -195,6 +196,25 @@ pub(crate) struct InitrdArguments {
 
     #[command(flatten)]
     pub(crate) additions: AdditionArguments,
+}
+
+/// Make what a recipe says: a root file system of an image or of Debian packages, with users, files and the agent, as any output
+///
+/// Paths in a recipe are relative to the directory that it is in. The documentation (docs/rootfs.md) has all its fields.
+#[derive(Args)]
+#[command(after_help = r#"Example:
+  base = "oci:layout:latest"              # or: packages = { suite = "bookworm", include = ["openssh-server"] }
+  agent = "husk-agent"
+  users = [{ name = "app", uid = 1000 }]
+  files = [{ destination = "/etc/motd", content = "hello\n" }]
+  output = { kind = "erofs", path = "root.erofs", compress = "lz4", verity = true }"#)]
+pub(crate) struct BuildArguments {
+    /// The recipe, in TOML
+    #[arg(value_name = "RECIPE.toml")]
+    pub(crate) recipe: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) options: ImageOptions,
 }
 
 #[cfg(test)]

@@ -1,18 +1,18 @@
 //! `husk-rootfs erofs`.
 
+use crate::additions::Additions;
 use crate::cli::{ErofsArguments, ErofsCompression};
-use crate::output::erofs::{self, Options};
 
-use super::{CommandError, disk};
+use super::disk::{self, Disk, FileSystem};
+use super::{CommandError, source};
 
 pub(super) fn run(arguments: &ErofsArguments) -> Result<String, CommandError> {
     let compress = arguments.compress == ErofsCompression::Lz4;
-    disk::make(&arguments.image, &arguments.disk, "erofs", |read, file| {
-        let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
-        let options = Options {
-            compress,
-            time: read.time,
-        };
-        erofs::write(tree, contents, file, options)
-    })
+    let read = source::read(Some(&arguments.image.image), &arguments.image.options)?;
+    let disk = Disk {
+        file_system: FileSystem::Erofs { compress },
+        verity: arguments.disk.verity,
+        output: &arguments.disk.output,
+    };
+    disk::make(read, &Additions::from(&arguments.disk.additions), &disk)
 }

@@ -1,18 +1,18 @@
 //! `husk-rootfs ext4`.
 
+use crate::additions::Additions;
 use crate::cli::Ext4Arguments;
-use crate::output::ext4::{self, Options};
 
-use super::{CommandError, disk};
+use super::disk::{self, Disk, FileSystem};
+use super::{CommandError, source};
 
 pub(super) fn run(arguments: &Ext4Arguments) -> Result<String, CommandError> {
     let free = arguments.free;
-    disk::make(&arguments.image, &arguments.disk, "ext4", |read, file| {
-        let (tree, contents) = (&read.assembled.tree, &read.assembled.contents);
-        let options = Options {
-            free,
-            time: read.time,
-        };
-        ext4::write(tree, contents, file, options)
-    })
+    let read = source::read(Some(&arguments.image.image), &arguments.image.options)?;
+    let disk = Disk {
+        file_system: FileSystem::Ext4 { free },
+        verity: arguments.disk.verity,
+        output: &arguments.disk.output,
+    };
+    disk::make(read, &Additions::from(&arguments.disk.additions), &disk)
 }

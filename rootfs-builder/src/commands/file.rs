@@ -7,26 +7,20 @@ use std::path::Path;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::additions::Additions;
 use crate::digest::Digest;
 use crate::output::whole;
 
 use super::CommandError;
 use super::source::Read;
 
-/// Puts the additions into a tree and makes the file `output` of it, with what `write` writes. Tells of it as JSON.
+/// Makes the file `output` with what `write` writes of a tree. Tells of it as JSON.
 pub(super) fn make<T: Serialize>(
-    read: &mut Read,
-    additions: &Additions,
+    read: &Read,
     output: &Path,
-    write: impl FnOnce(&Read, &File) -> io::Result<T>,
+    write: impl FnOnce(&File) -> io::Result<T>,
 ) -> Result<Value, CommandError> {
-    let (tree, contents) = (&mut read.assembled.tree, &mut read.assembled.contents);
-    additions.apply(tree, contents, read.time)?;
-    let read = &*read;
     let made = whole::write(output, |file| {
-        let written = write(read, file)?;
-        let mut result = json!({"file": output, "written": written});
+        let mut result = json!({"file": output, "written": write(file)?});
         if read.json {
             let (digest, size) = Digest::of_file(file)?;
             result["digest"] = digest.to_string().into();

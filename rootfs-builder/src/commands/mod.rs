@@ -1,5 +1,6 @@
 //! What the program does: one command a module, from its arguments to the text of its result.
 
+mod build;
 mod bundle;
 mod disk;
 mod erofs;
@@ -7,6 +8,7 @@ mod ext4;
 mod file;
 mod initrd;
 mod inspect;
+mod progress;
 mod source;
 mod unpack;
 
@@ -20,6 +22,7 @@ use crate::cli::{Cli, Command};
 use crate::output::bundle::BundleError;
 use crate::output::directory::DirectoryError;
 
+use build::BuildError;
 use source::{DATE, SourceError};
 
 /// Why a command failed.
@@ -39,6 +42,11 @@ pub(crate) enum CommandError {
     Bundle {
         image: String,
         source: Box<BundleError>,
+    },
+    #[error("recipe {}", path.display())]
+    Recipe {
+        path: PathBuf,
+        source: Box<BuildError>,
     },
     #[error("cannot write {}", path.display())]
     Output { path: PathBuf, source: io::Error },
@@ -60,5 +68,6 @@ pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
         Command::Erofs(arguments) => erofs::run(arguments),
         Command::Ext4(arguments) => ext4::run(arguments),
         Command::Initrd(arguments) => initrd::run(arguments),
+        Command::Build(arguments) => build::run(arguments),
     }
 }

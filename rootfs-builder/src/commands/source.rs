@@ -7,11 +7,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use crate::additions::{AdditionError, Additions};
 use crate::cli::ImageOptions;
 use crate::image::{self, AssembleError, Assembled, Image, OpenError, Reference};
 use crate::registry::RegistryOptions;
 
 use super::CommandError;
+use super::progress::Layers;
 
 /// Where layers are unpacked unless something else is said: on a disk, where `/tmp` may be memory.
 const SCRATCH: &str = "/var/tmp";
@@ -41,6 +43,18 @@ pub(crate) struct Read {
 }
 
 impl Read {
+    /// What the image was called, for errors.
+    pub(crate) fn name(&self) -> String {
+        let name = self.image.as_ref().map(|(name, _)| name.clone());
+        name.unwrap_or_else(|| "of nothing".to_owned())
+    }
+
+    /// Puts into the tree what is wanted there.
+    pub(crate) fn add(&mut self, additions: &Additions) -> Result<(), AdditionError> {
+        let Assembled { tree, contents, .. } = &mut self.assembled;
+        additions.apply(tree, contents, self.time)
+    }
+
     /// The result of a command as JSON, where that was asked for: what the image is, and what the command made of it.
     pub(crate) fn result(&self, mut result: Value) -> Option<String> {
         if !self.json {
@@ -105,7 +119,9 @@ fn read_image(
     };
     let image = image::open(reference, &open);
     let image = image.map_err(|error| SourceError::Open(Box::new(error)))?;
-    let assembled = image::assemble(&image, limits, &scratch, time, &|_, _| {})?;
+    let layers = Layers::new(&image);
+    let progress = |layer, bytes| layers.read(layer, bytes);
+    let assembled = image::assemble(&image, limits, &scratch, time, &progress)?;
     Ok((image, assembled))
 }
 

@@ -18,7 +18,7 @@ pub(crate) use assemble::{AssembleError, Assembled, assemble};
 pub(crate) use documents::{DocumentError, Repository, Resolved};
 pub(crate) use open::{OpenError, Options, open};
 pub(crate) use platform::Platform;
-pub(crate) use reference::Reference;
+pub(crate) use reference::{Reference, ReferenceError};
 pub(crate) use store::{Content, Store};
 
 /// An image that was found; its documents are verified, its layers are not read yet.

@@ -1,7 +1,7 @@
 //! The notation of images, as skopeo and Podman have it: `TRANSPORT:WHERE[:WHICH]`.
 
 use std::fmt::{self, Display};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -56,6 +56,29 @@ pub(crate) enum ReferenceError {
 }
 
 type Result<T> = std::result::Result<T, ReferenceError>;
+
+impl Reference {
+    /// A tar archive of this machine.
+    pub(crate) fn tar(path: &Path) -> Self {
+        Self {
+            transport: Transport::Tar(path.to_owned()),
+            text: format!("tar:{}", path.display()),
+        }
+    }
+
+    /// The same image, where its path is relative to a directory.
+    pub(crate) fn below(mut self, directory: &Path) -> Self {
+        match &mut self.transport {
+            Transport::OciDirectory(path, _)
+            | Transport::OciArchive(path, _)
+            | Transport::DockerArchive(path, _)
+            | Transport::Directory(path)
+            | Transport::Tar(path) => *path = directory.join(&path),
+            Transport::Registry(_) => {}
+        }
+        self
+    }
+}
 
 impl FromStr for Reference {
     type Err = ReferenceError;

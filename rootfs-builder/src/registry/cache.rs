@@ -1,8 +1,10 @@
 //! Blobs that were fetched before, by digest. What is taken out is verified again.
 
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _};
+use std::io::{self, Read, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
 
 use crate::digest::{Digest, Hashed};
 
@@ -29,22 +31,40 @@ impl Cache {
         Some(file)
     }
 
-    /// Keeps a blob, at most `limit` bytes of it, and gives it back. It gets its name only if its digest is the right one.
-    pub(super) fn keep(&self, digest: &Digest, source: impl Read, limit: u64) -> io::Result<File> {
+    /// Keeps a blob as it is read. It gets its name at the end, if its digest is the right one.
+    pub(super) fn keep<R: Read>(&self, digest: Digest, source: R) -> io::Result<Keeping<R>> {
         fs::create_dir_all(&self.0)?;
-        let mut file = tempfile::NamedTempFile::new_in(&self.0)?;
-        let mut hashed = Hashed::new(source.take(limit));
-        io::copy(&mut hashed, file.as_file_mut())?;
-        let (found, _) = hashed.finish();
-        let mut kept = if found == *digest {
-            file.persist(self.0.join(digest.hex()))
-                .map_err(|error| error.error)?
-        } else {
-            // Who reads it finds out, and says so.
-            file.into_file()
-        };
-        kept.rewind()?;
-        Ok(kept)
+        Ok(Keeping {
+            source: Hashed::new(source),
+            file: Some(NamedTempFile::new_in(&self.0)?),
+            digest,
+            path: self.0.join(digest.hex()),
+        })
+    }
+}
+
+/// A blob on its way into the cache.
+pub(super) struct Keeping<R> {
+    source: Hashed<R>,
+    file: Option<NamedTempFile>,
+    digest: Digest,
+    path: PathBuf,
+}
+
+impl<R: Read> Read for Keeping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        if count > 0 {
+            if let Some(file) = &mut self.file {
+                file.write_all(&buffer[..count])?;
+            }
+        } else if !buffer.is_empty()
+            && let Some(file) = self.file.take()
+            && self.source.digest() == self.digest
+        {
+            file.persist(&self.path).map_err(|error| error.error)?;
+        }
+        Ok(count)
     }
 }
 
@@ -58,9 +78,15 @@ mod tests {
         let cache = Cache::new(dir.path());
         let digest = Digest::of(b"blob");
         assert!(cache.get(&digest).is_none());
-        cache.keep(&digest, &b"lie"[..], 100).unwrap();
+        let keep = |bytes: &'static [u8]| {
+            let mut kept = cache.keep(digest, bytes).unwrap();
+            io::copy(&mut kept, &mut io::sink()).unwrap()
+        };
+        keep(b"lie");
         assert!(cache.get(&digest).is_none());
-        cache.keep(&digest, &b"blob"[..], 100).unwrap();
+        drop(cache.keep(digest, &b"blob"[..]));
+        assert!(cache.get(&digest).is_none(), "nobody read it");
+        assert_eq!(keep(b"blob"), 4);
         assert!(cache.get(&digest).is_some());
         fs::write(dir.path().join("sha256").join(digest.hex()), "changed").unwrap();
         assert!(cache.get(&digest).is_none());

@@ -310,9 +310,8 @@ impl Store for Client {
         let body = response.into_body().into_reader();
         match (digest, &self.cache) {
             (Some(digest), Some(cache)) => {
-                let file = cache.keep(&digest, body, MAX_BLOB)?;
-                let length = file.metadata()?.len();
-                Ok((Box::new(file), Some(length)))
+                let kept = cache.keep(digest, body.take(MAX_BLOB))?;
+                Ok((Box::new(kept), length))
             }
             _ => Ok((Box::new(body), length)),
         }

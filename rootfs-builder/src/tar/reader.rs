@@ -37,6 +37,12 @@ impl ReadAt for [u8] {
     }
 }
 
+impl ReadAt for Vec<u8> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        self.as_slice().read_exact_at(buffer, offset)
+    }
+}
+
 /// What an archive says of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {

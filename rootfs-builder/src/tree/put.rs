@@ -59,6 +59,21 @@ impl Tree {
         }
     }
 
+    /// Gives a file other content, under all its names.
+    pub(crate) fn rewrite(&mut self, id: NodeId, kind: Kind, time: i64) {
+        let node = &mut self.nodes[id];
+        node.kind = kind;
+        node.attributes.mtime = (time, 0);
+    }
+
+    /// Gives a file other attributes; its extended ones stay.
+    pub(crate) fn set_attributes(&mut self, id: NodeId, attributes: Attributes) {
+        let held = &mut self.nodes[id].attributes;
+        let xattrs = std::mem::take(&mut held.xattrs);
+        *held = attributes;
+        held.xattrs.extend(xattrs);
+    }
+
     /// The directory of a path, made as far as it does not exist, and the last name.
     fn place_of<'a>(&mut self, name: &'a str) -> Result<(NodeId, &'a [u8])> {
         let plain = |part: &str| !matches!(part, "" | "." | "..") && !part.contains('\0');

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use crate::contents::Contents;
 use crate::tree::Tree;
 
-use super::user::{self, User};
 use super::{BundleError, Process};
+use crate::accounts::{self, User};
 
 /// What runs when neither the image nor anybody else says what.
 const SHELL: &str = "sh";
@@ -62,7 +62,7 @@ pub(super) fn config(
     let named = settings
         .and_then(|settings| settings.user().as_deref())
         .unwrap_or_default();
-    let user = user::find(tree, contents, named)?;
+    let user = accounts::find(tree, contents, named)?;
     let directory = settings
         .and_then(|settings| settings.working_dir().as_deref())
         .unwrap_or_default();

@@ -2,7 +2,6 @@
 //! ("Conversion to OCI Runtime Configuration").
 
 mod config;
-mod user;
 
 use std::fs;
 use std::io;
@@ -11,12 +10,12 @@ use std::path::{Path, PathBuf};
 use oci_spec::image::ImageConfiguration;
 use thiserror::Error;
 
+use crate::accounts::UserError;
 use crate::contents::Contents;
 use crate::tree::Tree;
 
 use super::directory::{self, DirectoryError};
 use super::whole;
-use user::UserError;
 
 /// Why a bundle could not be made.
 #[derive(Debug, Error)]

@@ -1,4 +1,6 @@
-//! The user that an image names: by number, or by a name that its own `/etc/passwd` and `/etc/group` explain.
+//! Users and groups of an image: by number, or by a name that its own `/etc/passwd` and `/etc/group` explain.
+
+mod add;
 
 use std::io;
 
@@ -6,6 +8,8 @@ use thiserror::Error;
 
 use crate::contents::Contents;
 use crate::tree::{Kind, Tree};
+
+pub(crate) use add::{Account, AddError};
 
 /// Largest file of users or groups that is read.
 const MAX_FILE: u64 = 4 << 20;
@@ -23,17 +27,17 @@ pub(crate) enum UserError {
 
 /// A user in numbers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct User {
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) groups: Vec<u32>,
+pub(crate) struct User {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) groups: Vec<u32>,
 }
 
 const PASSWD: &str = "etc/passwd";
 const GROUP: &str = "etc/group";
 
 /// Finds `USER` or `USER:GROUP`; nobody named is root.
-pub(super) fn find(tree: &Tree, contents: &Contents, named: &str) -> Result<User, UserError> {
+pub(crate) fn find(tree: &Tree, contents: &Contents, named: &str) -> Result<User, UserError> {
     let (user, group) = match named.split_once(':') {
         Some((user, group)) => (user, Some(group).filter(|group| !group.is_empty())),
         None => (named, None),
@@ -92,24 +96,29 @@ fn lookup<'a>(file: &'a str, wanted: &str) -> Option<Vec<&'a str>> {
     by_name.or_else(|| lines().find(|fields| fields.get(2) == Some(&wanted)))
 }
 
-/// A file of the image; nothing when there is none.
+/// A file of the image as text; nothing when there is none.
 fn read(tree: &Tree, contents: &Contents, path: &'static str) -> Result<String, UserError> {
+    let bytes = read_bytes(tree, contents, path)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn read_bytes(tree: &Tree, contents: &Contents, path: &'static str) -> Result<Vec<u8>, UserError> {
+    let mut bytes = Vec::new();
     let Some(node) = tree.find(path.as_bytes()) else {
-        return Ok(String::new());
+        return Ok(bytes);
     };
     let Kind::File(source, map) = &tree.node(node).kind else {
-        return Ok(String::new());
+        return Ok(bytes);
     };
     if map.size > MAX_FILE {
         return Err(UserError::Large(path));
     }
-    let mut bytes = Vec::new();
     let read = contents.chunks(source, map, 4096, |chunk| {
         bytes.extend_from_slice(chunk);
         Ok(())
     });
     read.map_err(|source| UserError::Read(path, source))?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
 }
 
 #[cfg(test)]
