@@ -26,7 +26,6 @@ fn podman_answers_as_with_runc() -> Result<()> {
 }
 
 #[test]
-#[ignore = "takes minutes, and has not been seen to its end"]
 fn docker_answers_as_with_runc() -> Result<()> {
     quick(Kind::Docker, CONTAINERS)
 }
