@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::programs::{self, INCLUDE_IGNORED, Program};
 use super::tally::Tally;
-use super::{Test, crun, server, suites};
+use super::{Test, crun, podman, server, suites};
 use crate::build;
 use crate::progress::Step;
 use crate::run::{Place, place};
@@ -48,6 +48,7 @@ pub(super) fn run(test: &Test, tally: &mut Tally) -> Result<()> {
     arguments.extend(test.all.then(|| INCLUDE_IGNORED.to_owned()));
     for (tests, installed) in [
         ("cruns_tests", crun::install(&dir.join("crun"))),
+        ("podmans_tests", podman::install(&dir.join("podman"))),
         ("real_server", server::install(&dir)),
     ] {
         if let Err(error) = installed {
