@@ -35,6 +35,12 @@ pub(crate) enum Command {
     Ext4(Box<Ext4Arguments>),
     Initrd(Box<InitrdArguments>),
     Build(Box<BuildArguments>),
+    /// Write manual pages and shell completion
+    #[command(hide = true)]
+    Manual {
+        /// The directory `share` of the installation
+        share: PathBuf,
+    },
 }
 
 /// Unpack an image into a directory: the root file system itself, nothing beside it

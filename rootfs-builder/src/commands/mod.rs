@@ -8,6 +8,7 @@ mod ext4;
 mod file;
 mod initrd;
 mod inspect;
+mod manual;
 mod progress;
 mod source;
 mod unpack;
@@ -69,5 +70,6 @@ pub fn run(cli: &Cli) -> Result<String, impl std::error::Error + use<>> {
         Command::Ext4(arguments) => ext4::run(arguments),
         Command::Initrd(arguments) => initrd::run(arguments),
         Command::Build(arguments) => build::run(arguments),
+        Command::Manual { share } => manual::run(share),
     }
 }

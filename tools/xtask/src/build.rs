@@ -91,7 +91,7 @@ pub(crate) fn run(build: &Build) -> Result<()> {
     install(&kernel, &share("vmlinux"), 0o644)?;
     let agent = target.join("husk-agent");
     static_program("agent", "husk-agent", &agent)?;
-    manual::install(&paths::prefix().join("share"))?;
+    manual::install(&paths::prefix().join("share"), &bin("husk-rootfs"))?;
     initrd(&agent)
 }
 

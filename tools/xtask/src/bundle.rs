@@ -1,4 +1,4 @@
-//! The OCI bundle of `cargo xtask run`: Debian's static busybox as the whole root file system, made once and cached.
+//! The OCI bundle of `cargo xtask run`: Debian's static busybox as the whole root file system, made once and cached, or an image.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -32,6 +32,20 @@ pub(crate) fn write(dir: &Path, command: &[String]) -> Result<()> {
     fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\n")?;
     fs::write(root.join("etc/group"), "root:x:0:\n")?;
     configure(dir, command)
+}
+
+/// Makes a bundle of an image, whose process is `command` if it says one.
+pub(crate) fn of_image(dir: &Path, image: &str, command: &[String]) -> Result<()> {
+    let mut rootfs = Command::new(build::bin("husk-rootfs"));
+    rootfs.arg("bundle");
+    if !packages::is_root() {
+        rootfs.arg("--rootless");
+    }
+    rootfs.arg(image).arg(dir);
+    if !command.is_empty() {
+        rootfs.arg("--").args(command);
+    }
+    command::output(&mut rootfs).map(drop)
 }
 
 /// husk's own default config, with our process in place of a shell on a terminal.

@@ -1,15 +1,18 @@
-//! Manual pages and shell completion of `husk`, made from the definitions of its command line. Not by `husk` itself: what it would
-//! carry for that, it would carry in every start of a container.
+//! Manual pages and shell completion. Those of `husk` are made from the definitions of its command line; not by `husk` itself: what it
+//! would carry for that, it would carry in every start of a container. `husk-rootfs`, which no container waits for, makes its own.
 
 #[path = "../../../runtime/src/cli.rs"]
 mod cli;
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use clap::CommandFactory as _;
 use clap_complete::Shell;
+
+use crate::command;
 
 /// Where each shell looks, below `share`.
 const COMPLETIONS: [(Shell, &str); 3] = [
@@ -18,8 +21,13 @@ const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Fish, "fish/vendor_completions.d/husk.fish"),
 ];
 
-/// Writes all of them below `share`.
-pub(crate) fn install(share: &Path) -> Result<()> {
+/// Writes all of them below `share`; `rootfs` is the program `husk-rootfs`.
+pub(crate) fn install(share: &Path, rootfs: &Path) -> Result<()> {
+    of_husk(share)?;
+    command::output(Command::new(rootfs).arg("manual").arg(share)).map(drop)
+}
+
+fn of_husk(share: &Path) -> Result<()> {
     for (shell, file) in COMPLETIONS {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut cli::Cli::command(), "husk", &mut script);
@@ -35,13 +43,11 @@ pub(crate) fn install(share: &Path) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::process::Command;
-
     use super::*;
 
     fn installed() -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
-        install(dir.path()).unwrap();
+        of_husk(dir.path()).unwrap();
         dir
     }
 

@@ -11,7 +11,7 @@ use crate::testbed::{self, Testbed};
 use crate::{bundle, packages};
 
 /// Build everything and run a command in a container in a virtual machine: on KVM where it is usable and fast, otherwise in
-/// the testbed. The container has busybox. Standard output and exit status are the command's.
+/// the testbed. The container has busybox, or is of an image. Standard output and exit status are the command's.
 #[derive(Args)]
 pub(crate) struct Run {
     /// Run in the testbed even if KVM is usable
@@ -19,8 +19,11 @@ pub(crate) struct Run {
     testbed: bool,
     #[command(flatten)]
     build: Build,
+    /// The image of the container, as `husk-rootfs` names images; its own program runs where no command is given
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    #[arg(last = true, required_unless_present = "image", value_name = "CMD")]
     command: Vec<String>,
 }
 
@@ -31,19 +34,23 @@ pub(crate) fn run(run: &Run) -> Result<i32> {
         .prefix("husk-run-")
         .tempdir()
         .context("cannot create a temporary directory")?;
-    bundle::write(dir.path(), &run.command)?;
+    let bundle = dir.path().join("bundle");
+    match &run.image {
+        Some(image) => bundle::of_image(&bundle, image, &run.command)?,
+        None => bundle::write(&bundle, &run.command)?,
+    }
     let id = format!("run-{}", std::process::id());
     if place(run.testbed) == Place::Here {
         let mut husk = Command::new(build::bin("husk"));
         let status = husk
             .args(["run", "--bundle"])
-            .arg(dir.path())
+            .arg(&bundle)
             .arg(&id)
             .status()
             .context("cannot run husk")?;
         return Ok(crate::command::code(status));
     }
-    let bundle = dir.path().to_string_lossy().into_owned();
+    let bundle = bundle.to_string_lossy().into_owned();
     // Copied, so that husk serves a file system of L1's own and not one that L1 itself gets over virtio-fs.
     let script = r#"cp -a "$1" /tmp/bundle && exec husk run --bundle /tmp/bundle "$2""#;
     testbed::run(&Testbed {

@@ -6,25 +6,21 @@ use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::Testbed;
+use super::emulator::{self, Emulator};
 use super::image::{INIT_PATH, Image};
 use super::streams::PORTS;
-use super::{Testbed, tied_to_us};
 use crate::packages::Tool;
 
 /// What a run needs on the host.
 pub(super) const TOOLS: &[Tool] = &[
-    Tool::new(
-        "qemu-system-x86_64",
-        "qemu-system-x86",
-        "emulates the testbed",
-    ),
+    emulator::TOOL,
     Tool::new("setpriv", "util-linux", "ends the testbed with xtask"),
 ];
 /// L1's kernel messages, below the run's directory.
 pub(super) const CONSOLE: &str = "console.log";
 /// What QEMU itself says.
 pub(super) const LOG: &str = "qemu.log";
-const QEMU: &str = "qemu-system-x86_64";
 /// Under instruction counting an idle processor's clock leaps ahead, past the 30 s that Linux gives a disk, before a busy
 /// host has read a block: every read then fails with EIO.
 const PATIENCE: &str = "nvme_core.io_timeout=1000000 nvme_core.admin_timeout=1000000";
@@ -33,10 +29,16 @@ const SPARE: &str = "spare.img";
 const SPARE_SIZE: u64 = 256 << 20;
 
 /// Starts L1; its virtiofs daemons and ports listen already.
-pub(super) fn start(testbed: &Testbed, image: &Image, tags: &[&str], dir: &Path) -> Result<Child> {
+pub(super) fn start(
+    emulator: &Emulator,
+    testbed: &Testbed,
+    image: &Image,
+    tags: &[&str],
+    dir: &Path,
+) -> Result<Child> {
     File::create(dir.join(SPARE))?.set_len(SPARE_SIZE)?;
     let log = File::create(dir.join(LOG))?;
-    let mut qemu = tied_to_us(QEMU);
+    let mut qemu = emulator.command();
     qemu.args(board(testbed));
     qemu.args(disks(image, dir));
     qemu.args(tags.iter().flat_map(|tag| share(tag, dir)));

@@ -3,6 +3,7 @@
 //! One run is: image (made once) -> virtiofsd per share -> QEMU -> L1's init fetches its script and runs the job -> exit status.
 //! Nothing outlives it: every process is tied to this one, and all files are in one temporary directory.
 
+mod emulator;
 mod image;
 mod machine;
 mod script;
@@ -10,6 +11,7 @@ mod shares;
 mod streams;
 mod supervision;
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::mpsc;
@@ -21,6 +23,7 @@ use clap::Args;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use self::emulator::Emulator;
 use self::streams::{Event, Ports};
 use self::supervision::{Limits, Supervision};
 use crate::{packages, paths};
@@ -110,6 +113,7 @@ pub(crate) fn run_to_any_end(testbed: &Testbed) -> Result<End> {
     packages::ensure_installed(machine::TOOLS)?;
     shares::ensure_daemon()?;
     let plan = shares::plan(&testbed.shares)?;
+    let emulator = Emulator::ensure()?;
     let image = image::ensure()?;
     remove_remains();
     let dir = tempfile::Builder::new()
@@ -149,9 +153,13 @@ pub(crate) fn run_to_any_end(testbed: &Testbed) -> Result<End> {
     }
     let ports = Ports::listen(dir.path())?;
     let tags: Vec<&str> = mounts.iter().map(|(tag, _)| tag.as_str()).collect();
-    children
-        .0
-        .push(machine::start(testbed, &image, &tags, dir.path())?);
+    children.0.push(machine::start(
+        &emulator,
+        testbed,
+        &image,
+        &tags,
+        dir.path(),
+    )?);
     ports.relay(script, &token, &sender);
     let limits = Limits {
         whole: testbed.limit,
@@ -175,9 +183,10 @@ impl Drop for Children {
 }
 
 /// A command that the kernel kills when this process ends in any way.
-fn tied_to_us(program: &str) -> Command {
+fn tied_to_us(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", program]);
+    command.args(["--pdeathsig", "KILL", "--"]);
+    command.arg(program);
     command
 }
 
