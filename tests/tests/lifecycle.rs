@@ -1,5 +1,6 @@
 //! A container's life by runc's commands.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -92,6 +93,36 @@ fn a_term_signal_reaches_the_program() -> Result<()> {
         container.verb("kill", &["TERM"])?.ok();
         container.wait_for("stopped", SOON)?;
         ensure!(std::fs::read_to_string(file("proof"))? == "got it\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_paused_container_does_nothing_until_it_is_resumed() -> Result<()> {
+    watched(|| {
+        let bundle =
+            Bundle::busybox()?.shell("while :; do echo >> /root/ticks; sleep 0.1; done")?;
+        let container = Container::running(&bundle)?;
+        let ticks = || {
+            let file = bundle.path().join("rootfs/root/ticks");
+            std::fs::metadata(file).map_or(0, |file| file.len())
+        };
+        tests::output::until("it ticks", SOON, || ticks() > 2)?;
+        container.verb("pause", &[])?.ok();
+        ensure!(container.status()? == "paused");
+        let before = ticks();
+        thread::sleep(Duration::from_secs(1));
+        ensure!(ticks() == before, "it went on");
+        let refused = container.exec(&["true"])?;
+        ensure!(refused.code() == 255 && refused.stderr.contains("paused"));
+        ensure!(container.verb("pause", &[])?.code() == 1, "paused twice");
+        container.verb("resume", &[])?.ok();
+        ensure!(container.status()? == "running");
+        tests::output::until("it ticks again", SOON, || ticks() > before)?;
+        ensure!(container.verb("resume", &[])?.code() == 1, "resumed twice");
+        container.verb("pause", &[])?.ok();
+        container.verb("kill", &["KILL"])?.ok();
+        container.wait_for("stopped", SOON)?;
         Ok(())
     })
 }
