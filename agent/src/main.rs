@@ -49,8 +49,8 @@ fn main() -> ExitCode {
 
 /// In order; nothing that a call can wait for comes before the calls are served.
 fn boot() -> Result<Infallible, Box<dyn Error>> {
-    root::leave_initramfs()?;
-    mounts::mount_all()?;
+    let root = root::leave_initramfs()?;
+    mounts::mount_all(root)?;
     std::fs::write("/proc/self/oom_score_adj", "-1000")?;
     network::loopback_up()?;
     let containers = Arc::new(Containers::default());

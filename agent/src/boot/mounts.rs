@@ -10,6 +10,8 @@ use rustix::fs::{CWD, XattrFlags};
 use rustix::io::Errno;
 use rustix::mount::MountFlags;
 
+use super::root::Root;
+
 /// Why the guest has not the file systems it needs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum MountError {
@@ -75,6 +77,14 @@ const BOOT: &[Mount] = &[
     },
 ];
 
+/// What the agent writes lies there, also where the root cannot be written to.
+const RUN: Mount = Mount {
+    source: "run",
+    path: "/run",
+    kind: "tmpfs",
+    flags: MountFlags::NOSUID.union(MountFlags::NODEV),
+};
+
 const SHARES: Mount = Mount {
     source: SHARES_TAG,
     path: SHARES_DIR,
@@ -84,8 +94,9 @@ const SHARES: Mount = Mount {
 };
 
 /// Mounts what every call needs.
-pub(crate) fn mount_all() -> Result<(), MountError> {
-    BOOT.iter().try_for_each(Mount::mount)
+pub(crate) fn mount_all(root: Root) -> Result<(), MountError> {
+    let run = (root == Root::Disk).then_some(&RUN);
+    BOOT.iter().chain(run).try_for_each(Mount::mount)
 }
 
 /// Mounts the sandbox's shares, unless they are mounted already.

@@ -89,7 +89,8 @@ pub(crate) fn run(build: &Build) -> Result<()> {
         None => crate::kernel::vmlinux(false)?,
     };
     install(&kernel, &share("vmlinux"), 0o644)?;
-    let agent = target.join("husk-agent");
+    // Also for disks and initrds that users make.
+    let agent = share("husk-agent");
     static_program("agent", "husk-agent", &agent)?;
     manual::install(&paths::prefix().join("share"), &bin("husk-rootfs"))?;
     initrd(&agent)
