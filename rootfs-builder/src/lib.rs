@@ -11,6 +11,8 @@ mod compression;
 mod contents;
 mod cpio;
 mod digest;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod image;
 mod limits;
 mod output;

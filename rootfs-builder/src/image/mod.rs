@@ -16,8 +16,12 @@ use crate::digest::Digest;
 
 pub(crate) use assemble::{AssembleError, Assembled, assemble};
 pub(crate) use documents::{DocumentError, Repository, Resolved};
+#[cfg(fuzzing)]
+pub(crate) use open::layout;
 pub(crate) use open::{OpenError, Options, open};
 pub(crate) use platform::Platform;
+#[cfg(fuzzing)]
+pub(crate) use reference::Selection;
 pub(crate) use reference::{Reference, ReferenceError};
 pub(crate) use store::{Content, Store};
 

@@ -122,7 +122,11 @@ fn regular(path: &Path) -> Result<File> {
 }
 
 /// An image in the layout of OCI.
-fn layout(store: Arc<dyn Store>, selection: &Selection, options: &Options<'_>) -> Result<Image> {
+pub(crate) fn layout(
+    store: Arc<dyn Store>,
+    selection: &Selection,
+    options: &Options<'_>,
+) -> Result<Image> {
     let _layout: OciLayout = documents::parse(
         "oci-layout",
         &documents::read(&*store, "oci-layout", MAX_MANIFEST)?,

@@ -81,7 +81,7 @@ fn resolve_at(
 }
 
 /// What describes a manifest that was fetched.
-fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
+pub(crate) fn descriptor(media_type: &str, bytes: &[u8]) -> Descriptor {
     let digest = oci_spec::image::Digest::from_str(&Digest::of(bytes).to_string());
     let digest = digest.expect("a digest is one");
     Descriptor::new(MediaType::from(media_type), bytes.len() as u64, digest)
