@@ -16,6 +16,11 @@ use crate::mount_checks::{self, MountCheckError};
 use crate::state::ContainerId;
 use crate::sysctl::{self, SysctlError};
 
+/// That the loopback interface has no IPv6.
+const LOOPBACK_IPV6: &str = "net.ipv6.conf.lo.disable_ipv6";
+/// That no interface has.
+const ALL_IPV6: &str = "net.ipv6.conf.all.disable_ipv6";
+
 /// Most bind mounts of a container.
 const MAX_BINDS: usize = 1024;
 
@@ -120,6 +125,28 @@ pub(crate) fn use_guests_network(spec: &mut serde_json::Value) {
     let namespaces = spec.pointer_mut("/linux/namespaces");
     if let Some(namespaces) = namespaces.and_then(serde_json::Value::as_array_mut) {
         namespaces.retain(|namespace| namespace["type"] != "network");
+    }
+}
+
+/// Takes IPv6 from the container's loopback interface, unless the spec says itself what is to be.
+pub(crate) fn disable_loopback_ipv6(spec: &mut serde_json::Value) {
+    let says = |name: &str| {
+        let name = name.replace('/', ".");
+        name == LOOPBACK_IPV6 || name == ALL_IPV6
+    };
+    let Some(linux) = spec
+        .get_mut("linux")
+        .and_then(serde_json::Value::as_object_mut)
+    else {
+        return;
+    };
+    let sysctl = linux
+        .entry("sysctl")
+        .or_insert_with(|| serde_json::json!({}));
+    if let Some(sysctl) = sysctl.as_object_mut()
+        && !sysctl.keys().any(|name| says(name))
+    {
+        sysctl.insert(LOOPBACK_IPV6.to_owned(), "1".into());
     }
 }
 
@@ -306,5 +333,31 @@ mod tests {
             "mounts[1].source",
         );
         refuse("/mounts/1/source", Value::Null, "mounts[1].source");
+    }
+
+    #[test]
+    fn ipv6_of_the_loopback_interface_is_the_specs_own_affair_first() {
+        for (sysctl, expected) in [
+            (json!(null), json!({"net.ipv6.conf.lo.disable_ipv6": "1"})),
+            (
+                json!({"vm.swappiness": "1"}),
+                json!({"vm.swappiness": "1", "net.ipv6.conf.lo.disable_ipv6": "1"}),
+            ),
+            (
+                json!({"net.ipv6.conf.all.disable_ipv6": "0"}),
+                json!({"net.ipv6.conf.all.disable_ipv6": "0"}),
+            ),
+            (
+                json!({"net/ipv6/conf/lo/disable_ipv6": "0"}),
+                json!({"net/ipv6/conf/lo/disable_ipv6": "0"}),
+            ),
+        ] {
+            let mut spec = json!({"linux": {}});
+            if !sysctl.is_null() {
+                spec["linux"]["sysctl"] = sysctl;
+            }
+            disable_loopback_ipv6(&mut spec);
+            assert_eq!(spec["linux"]["sysctl"], expected);
+        }
     }
 }

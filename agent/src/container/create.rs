@@ -90,7 +90,7 @@ impl Containers {
         let init = launched.map_err(|failure| {
             let text = |pointer| spec.pointer(pointer).and_then(Value::as_str);
             let root = Path::new(text("/root/path").unwrap_or("/"));
-            cwd::explain(failure, root, text("/process/cwd"))
+            cwd::explain_first(failure, root, text("/process/cwd"))
         })?;
         // libcontainer runs further processes in a running container only; engines do it in a created one, too.
         record_running(id).map_err(|error| Failure::internal("record the container", &error))?;

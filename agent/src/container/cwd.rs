@@ -6,10 +6,11 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use protocol::rpc::ErrorCode;
-use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
+use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde_json::Value;
 
+use super::links::open_directory;
 use super::{Failure, program};
 
 /// Makes the directory of the container's first process, unless a mount will bring it.
@@ -51,11 +52,27 @@ fn make_in(root: &OwnedFd, path: &Path) -> Result<(), Errno> {
         };
         let child = parent.join(name);
         if open_in(root, &child) == Err(Errno::NOENT) {
-            rustix::fs::mkdirat(open_in_owned(root, &parent)?, name, 0o755.into())?;
+            rustix::fs::mkdirat(open_directory(root, &parent)?, name, 0o755.into())?;
         }
         parent = child;
     }
     Ok(())
+}
+
+/// [`explain`] of the container's first process, whose directory is made: where a file is in the way, runc tells of that.
+pub(super) fn explain_first(failure: Failure, root: &Path, cwd: Option<&str>) -> Failure {
+    let (ErrorCode::Internal, Some(path)) = (failure.code, cwd) else {
+        return failure;
+    };
+    let entered = open_root(root).and_then(|root| open_in(&root, Path::new(path)));
+    if entered != Err(Errno::NOTDIR) {
+        return explain(failure, root, cwd);
+    }
+    let reason = program::text(Errno::NOTDIR);
+    Failure::new(
+        ErrorCode::Invalid,
+        format!("error during container init: mkdir {path}: {reason}"),
+    )
 }
 
 /// What libcontainer's vague failure means if the process cannot enter `cwd`, below the directory `root`.
@@ -82,12 +99,7 @@ fn open_root(root: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn open_in(root: &OwnedFd, path: &Path) -> Result<(), Errno> {
-    open_in_owned(root, path).map(drop)
-}
-
-fn open_in_owned(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    open_directory(root, path).map(drop)
 }
 
 #[cfg(test)]
@@ -135,6 +147,12 @@ mod tests {
         assert_eq!(
             explained.message,
             "chdir to cwd (\"/no/such\") set in config.json failed: no such file or directory"
+        );
+        let file = "/proc/self/status";
+        let explained = explain_first(failure(), Path::new("/"), Some(file));
+        assert_eq!(
+            explained.message,
+            "error during container init: mkdir /proc/self/status: not a directory"
         );
         let explained = explain(failure(), Path::new("/"), Some("/"));
         assert_eq!(explained.message, "vague");

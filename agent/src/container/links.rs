@@ -1,7 +1,7 @@
 //! Paths inside a container's root, from outside of it.
 
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -13,10 +13,30 @@ pub(super) fn open_root(root: &Path) -> Result<OwnedFd, Errno> {
     rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// How often a path is tried in which another process mounts or renames: openat2(2) gives up at a `..` then.
+const TRIES: usize = 64;
+
 /// A path below it; no link leads out of `root`.
 pub(super) fn open(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT)
+    open_with(root.as_fd(), path, OFlags::empty())
+}
+
+/// A directory below it.
+pub(super) fn open_directory(root: impl AsFd, path: &Path) -> Result<OwnedFd, Errno> {
+    open_with(root.as_fd(), path, OFlags::DIRECTORY)
+}
+
+fn open_with(root: BorrowedFd<'_>, path: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+    let attempt = || rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT);
+    let mut opened = attempt();
+    for _ in 1..TRIES {
+        if opened.as_ref().err() != Some(&Errno::AGAIN) {
+            break;
+        }
+        opened = attempt();
+    }
+    opened
 }
 
 /// Most links that are followed in one path.

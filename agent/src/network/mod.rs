@@ -101,9 +101,14 @@ pub(crate) fn set_up(network: &Network) -> Result<(), NetworkError> {
         None => Err(NetworkError::NoInterface(name.clone())),
     };
     for one in &network.routes {
-        let outcome = netlink.request(route(one, index_of(&one.interface)?));
-        let what = || format!("the route to {}/{}", one.destination, one.prefix);
-        outcome.map_err(|errno| refused(&what(), &one.interface)(errno))?;
+        match netlink.request(route(one, index_of(&one.interface)?)) {
+            // The kernel has made the same of an address.
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(errno) => {
+                let what = format!("the route to {}/{}", one.destination, one.prefix);
+                return Err(refused(&what, &one.interface)(errno));
+            }
+        }
     }
     for one in &network.neighbours {
         let outcome = netlink.request(neighbour(one, index_of(&one.interface)?));
@@ -213,7 +218,8 @@ fn route(route: &Route, index: u32) -> Message {
     }
     let (gateway, source) = (route.gateway.map(octets), route.source.map(octets));
     let metric = route.metric.to_ne_bytes();
-    Message::create(RTM_NEWROUTE, &body)
+    // Two networks may both bring a default route, with the same metric.
+    Message::create_beside(RTM_NEWROUTE, &body)
         .with(RTA_DST, &octets(route.destination))
         .with(RTA_OIF, &index.to_ne_bytes())
         .with_optional(RTA_GATEWAY, gateway.as_deref())

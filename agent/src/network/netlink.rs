@@ -13,6 +13,8 @@ const NLMSG_ERROR: u16 = 2;
 const REQUEST_WITH_ACK: u16 = 1 | 4;
 /// `NLM_F_REPLACE | NLM_F_CREATE`.
 const CREATE_OR_REPLACE: u16 = 0x100 | 0x400;
+/// `NLM_F_CREATE | NLM_F_APPEND`.
+const CREATE_BESIDE: u16 = 0x400 | 0x800;
 /// `struct nlmsghdr`.
 const HEADER_SIZE: usize = 16;
 /// Messages and attributes begin at multiples of this.
@@ -33,6 +35,11 @@ impl Message {
     /// Makes something, or replaces what is there.
     pub(super) fn create(kind: u16, body: &[u8]) -> Self {
         Self::new(kind, REQUEST_WITH_ACK | CREATE_OR_REPLACE, body)
+    }
+
+    /// Makes something beside what is there.
+    pub(super) fn create_beside(kind: u16, body: &[u8]) -> Self {
+        Self::new(kind, REQUEST_WITH_ACK | CREATE_BESIDE, body)
     }
 
     fn new(kind: u16, flags: u16, body: &[u8]) -> Self {

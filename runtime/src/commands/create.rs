@@ -77,7 +77,10 @@ pub(super) fn undo_unless(context: &Context, id: &str, step: Result<()>) -> Resu
 }
 
 fn monitor(new: NewContainer, report: Report, log: &Log) -> ExitCode {
-    let signals = Signals::take().map_err(LifecycleError::Monitor);
+    let signals = report
+        .leave_engine()
+        .map_err(LifecycleError::from)
+        .and_then(|()| Signals::take().map_err(LifecycleError::Monitor));
     let made = match signals.and_then(|signals| new.make(signals, log)) {
         Ok(made) => made,
         Err(error) => {

@@ -65,7 +65,10 @@ fn detached(process: ExecProcess, args: &ExecArgs) -> Result<ExitCode> {
 }
 
 fn monitor(process: ExecProcess, report: Report) -> ExitCode {
-    let signals = Signals::take().map_err(LifecycleError::Monitor);
+    let signals = report
+        .leave_engine()
+        .map_err(LifecycleError::from)
+        .and_then(|()| Signals::take().map_err(LifecycleError::Monitor));
     match signals.and_then(|signals| process.run(signals)) {
         Err(error) => report.failed(chain(&error)),
         Ok(executed) => {

@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
-use protocol::rpc::{Create, Request};
+use protocol::rpc::{Create, NamespaceKind, Request};
 use protocol::sandbox::ShareConfig;
 use protocol::stream::WindowSize;
 
@@ -20,12 +20,12 @@ use crate::hooks;
 use crate::host_view::HostView;
 use crate::log::Log;
 use crate::monitor::{Mode, Monitor, ProcessName, Signals, StdioStreams};
-use crate::network::{Namespace, NetworkError, Wanted, Wiring};
+use crate::network::{Namespace, NetworkError, Wanted, Wiring, loopback_lacks_ipv6};
 use crate::process::ProcessRef;
 use crate::rootless;
 use crate::sandbox::{Booting, Install, Sandbox, SandboxError, ShareList, memory_mib, plan};
 use crate::state::{ContainerDir, ContainerId, Exit, Phase, Record, Root, SandboxDir, write_exit};
-use crate::translate::{translate, use_guests_network};
+use crate::translate::{disable_loopback_ipv6, translate, use_guests_network};
 
 /// A container that exists as a claimed id and a checked plan. Dropping it gives the id back.
 #[derive(Debug)]
@@ -184,9 +184,8 @@ impl NewContainer {
             Some(home) => self.join(home, dir, &mut record)?,
             None => self.boot(dir, shares, (&mut record, &mut group), &signals, log)?,
         };
-        let network = record.network.as_ref();
-        if network.is_some_and(Namespace::has_interfaces) {
-            use_guests_network(&mut self.spec);
+        if let Some(network) = &record.network {
+            use_network(network, self.home.as_mut(), &mut self.spec);
         }
         let size = console_size(self.bundle.spec.process().as_ref());
         let streams = StdioStreams::open(&sandbox.socket, &self.mode, size)?;
@@ -380,6 +379,23 @@ fn report_oom(cgroup: &HostCgroup, vmm: Option<ProcessRef>, log: &Log) {
     if let Err(error) = cgroup.report_oom() {
         // The exit code counts for more.
         log.warn(&chain(&error));
+    }
+}
+
+/// Says in the spec what there is of the network in the guest.
+fn use_network(network: &Namespace, home: Option<&mut Home>, spec: &mut serde_json::Value) {
+    let shared = home.as_ref().is_some_and(|home| home.network.is_some());
+    if network.has_interfaces() {
+        use_guests_network(spec);
+        // Who shares it is in the guest's own too, and joins no container's.
+        if let Some(home) = home {
+            home.joins
+                .retain(|join| join.kind != NamespaceKind::Network);
+        }
+    }
+    // That of a sandbox is as its first container has made it.
+    if !shared && loopback_lacks_ipv6() {
+        disable_loopback_ipv6(spec);
     }
 }
 

@@ -66,10 +66,6 @@ pub(crate) fn fork() -> Result<Forked, DetachError> {
         -1 => Err(DetachError::Fork(io::Error::last_os_error())),
         0 => {
             drop(reader);
-            // A session of its own: the engine's terminal must not signal it. A new child leads no group yet.
-            setsid().map_err(failed)?;
-            // The bundle can be unmounted while the container runs.
-            rustix::process::chdir("/").map_err(failed)?;
             Ok(Forked::Monitor(Report {
                 pipe: writer.into(),
             }))
@@ -103,6 +99,15 @@ impl Waiting {
 }
 
 impl Report {
+    /// Lets go of what the monitor has from the engine by being its child.
+    pub(crate) fn leave_engine(&self) -> Result<(), DetachError> {
+        let failed = |errno: rustix::io::Errno| DetachError::Fork(errno.into());
+        // A session of its own: the engine's terminal must not signal it. A new child leads no group yet.
+        setsid().map_err(failed)?;
+        // The bundle can be unmounted while the container runs.
+        rustix::process::chdir("/").map_err(failed)
+    }
+
     /// Tells the command that the process is served, and lets go of its standard streams. Fails if the command is gone:
     /// then nobody has taken the container over.
     pub(crate) fn ready(self) -> io::Result<()> {

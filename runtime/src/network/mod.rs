@@ -15,7 +15,7 @@ mod survey;
 mod tap;
 
 pub(crate) use error::NetworkError;
-pub(crate) use namespace::{Namespace, NamespaceId, Wanted, on_host};
+pub(crate) use namespace::{Namespace, NamespaceId, Wanted, loopback_lacks_ipv6, on_host};
 
 use protocol::network::Network;
 use protocol::sandbox::{DeviceConfig, NetConfig};

@@ -192,6 +192,13 @@ impl Namespace {
     }
 }
 
+/// Whether the loopback interface of this process's namespace is without IPv6, as engines make it for networks without.
+pub(crate) fn loopback_lacks_ipv6() -> bool {
+    // A kernel without IPv6 has no such file.
+    fs::read_to_string("/proc/sys/net/ipv6/conf/lo/disable_ipv6")
+        .is_ok_and(|text| text.trim() == "1")
+}
+
 /// Does something in the namespace that this process was started in.
 pub(crate) fn on_host<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {
     match HOST.get() {

@@ -26,8 +26,9 @@ const CID: u32 = 3;
 
 /// The kernel says nothing unless it must: each byte on the serial port is two exits, and `quiet` still lets errors about missing
 /// mitigations through, 4 million instructions in all. Keeping the lock prefixes that a single processor could do without saves
-/// another 5, for patching them out. A panic powers off at once.
-const CMDLINE: &str = "console=ttyS0 loglevel=3 panic=-1 reboot=t noreplace-smp";
+/// another 5, for patching them out. A panic powers off at once. The driver of dummy interfaces would make one by itself, which no
+/// container of the host has.
+const CMDLINE: &str = "console=ttyS0 loglevel=3 panic=-1 reboot=t noreplace-smp dummy.numdummies=0";
 
 /// Where husk is installed.
 #[derive(Debug, Clone)]
