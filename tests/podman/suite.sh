@@ -3,6 +3,8 @@
 set -e
 here=$(dirname "$(readlink -f "$0")") dir=$1 runtime=$2 filter=$3
 shift 3
+# Podman's warnings on the test's own stderr would come between the words of libtest, which are counted.
+exec 2>&1
 image=quay.io/libpod/testimage:20220615
 root=/var/tmp/podman-suite/root
 
