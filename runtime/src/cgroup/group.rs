@@ -147,8 +147,11 @@ impl Group {
             .add_task(Pid::from_raw(pid))
             .map_err(|source| place.failed("make", source))?;
         place.apply(&manager, &limits.initial)?;
-        let path = path_of(&PathBuf::from(format!("/proc/{pid}/cgroup")))?;
-        group.cgroup.dir = Some(directory(&path));
+        // A process that is ending is not moved, and no error says so: where it is is not asked of it if that is known.
+        group.cgroup.dir = Some(match place.driver {
+            Driver::Cgroupfs => directory(Path::new(&place.path)),
+            Driver::Systemd => directory(&path_of(&PathBuf::from(format!("/proc/{pid}/cgroup")))?),
+        });
         Ok(group)
     }
 
