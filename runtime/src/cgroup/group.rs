@@ -135,11 +135,12 @@ impl Group {
             return Err(CgroupError::Occupied { path, count });
         }
         let is_self = pid == rustix::process::getpid().as_raw_nonzero().get();
-        let origin = is_self.then(own_path).transpose()?;
+        let whereabouts = PathBuf::from(format!("/proc/{pid}/cgroup"));
+        let before = path_of(&whereabouts)?;
         // Undoes the following, even half of it.
         let mut group = Self {
             cgroup: HostCgroup { place, dir: None },
-            origin,
+            origin: is_self.then(|| before.clone()),
             kept: false,
         };
         let place = &group.cgroup.place;
@@ -147,11 +148,9 @@ impl Group {
             .add_task(Pid::from_raw(pid))
             .map_err(|source| place.failed("make", source))?;
         place.apply(&manager, &limits.initial)?;
-        // A process that is ending is not moved, and no error says so: where it is is not asked of it if that is known.
-        group.cgroup.dir = Some(match place.driver {
-            Driver::Cgroupfs => directory(Path::new(&place.path)),
-            Driver::Systemd => directory(&path_of(&PathBuf::from(format!("/proc/{pid}/cgroup")))?),
-        });
+        let path = path_of(&whereabouts)?;
+        // A process that is ending is not moved, and no error says so: what it is in is not the container's.
+        group.cgroup.dir = (path != before).then(|| directory(&path));
         Ok(group)
     }
 
