@@ -13,8 +13,6 @@ pub(crate) struct Plan {
     id: String,
     place: Place,
     limits: Limits,
-    /// Who asks for it.
-    caller: Caller,
     /// The monitor is in it. In the foreground that is the caller's own process, which stays where the caller put it.
     with_monitor: bool,
 }
@@ -43,7 +41,6 @@ impl Plan {
             id: id.to_string(),
             place: Place::of(spec, id, driver)?,
             limits: Limits::of(resources, guest_mib),
-            caller: Caller::of_process(),
             with_monitor: monitor == Membership::Container,
         };
         let warnings = resources.map(limits::left_out).unwrap_or_default();
@@ -86,7 +83,10 @@ impl Plan {
     /// As runc: a user who may not have a cgroup, and asked for none, has none; nor has a container where there are no cgroups.
     fn without(&self, error: CgroupError) -> Result<Option<Group>, CgroupError> {
         let missing = matches!(error, CgroupError::NotMounted);
-        match (self.caller.is_rootless() || missing, self.limits.are_none()) {
+        match (
+            Caller::of_process().is_rootless() || missing,
+            self.limits.are_none(),
+        ) {
             (true, true) => Ok(None),
             (true, false) => Err(CgroupError::Rootless(Box::new(error))),
             (false, _) => Err(error),
