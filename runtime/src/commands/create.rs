@@ -3,12 +3,12 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{CommandError, Context, Result, refuse_descriptors, write_pid_file};
+use super::{CommandError, Context, Result, begin_monitor, refuse_descriptors, write_pid_file};
 use crate::chain::chain;
 use crate::cli::CreateArgs;
 use crate::lifecycle::{Console, Force, LifecycleError, NewContainer, delete, prepare};
 use crate::log::Log;
-use crate::monitor::{Forked, Report, Signals, fork};
+use crate::monitor::{Forked, Report, fork};
 use crate::state::ContainerId;
 
 /// Which of the two processes that a detached command becomes this is.
@@ -77,11 +77,7 @@ pub(super) fn undo_unless(context: &Context, id: &str, step: Result<()>) -> Resu
 }
 
 fn monitor(new: NewContainer, report: Report, log: &Log) -> ExitCode {
-    let signals = report
-        .leave_engine()
-        .map_err(LifecycleError::from)
-        .and_then(|()| Signals::take().map_err(LifecycleError::Monitor));
-    let made = match signals.and_then(|signals| new.make(signals, log)) {
+    let made = match begin_monitor(&report).and_then(|signals| new.make(signals, log)) {
         Ok(made) => made,
         Err(error) => {
             report.failed(chain(&error));

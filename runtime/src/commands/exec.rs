@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use oci_spec::runtime::{Capability, Process};
 
-use super::{CommandError, Context, Result, refuse_descriptors, write_pid_file};
+use super::{CommandError, Context, Result, begin_monitor, refuse_descriptors, write_pid_file};
 use crate::bundle::{Bundle, check_process, load_process};
 use crate::chain::chain;
 use crate::cli::ExecArgs;
@@ -65,11 +65,7 @@ fn detached(process: ExecProcess, args: &ExecArgs) -> Result<ExitCode> {
 }
 
 fn monitor(process: ExecProcess, report: Report) -> ExitCode {
-    let signals = report
-        .leave_engine()
-        .map_err(LifecycleError::from)
-        .and_then(|()| Signals::take().map_err(LifecycleError::Monitor));
-    match signals.and_then(|signals| process.run(signals)) {
+    match begin_monitor(&report).and_then(|signals| process.run(signals)) {
         Err(error) => report.failed(chain(&error)),
         Ok(executed) => {
             if report.ready().is_ok() {

@@ -26,6 +26,7 @@ use crate::chain::chain;
 use crate::cli::Command;
 use crate::lifecycle::LifecycleError;
 use crate::log::Log;
+use crate::monitor::{Report, Signals};
 use crate::state::{IdError, Root, StateError};
 
 /// What every command needs.
@@ -195,6 +196,12 @@ fn print(text: &str) -> Result<()> {
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
         .map_err(failed)
+}
+
+/// What a monitor in the background does first: it lets go of the engine, and takes the signals that it will pass on.
+fn begin_monitor(report: &Report) -> std::result::Result<Signals, LifecycleError> {
+    report.leave_engine()?;
+    Signals::take().map_err(LifecycleError::Monitor)
 }
 
 /// Writes a process id where `--pid-file` asks; engines wait for the file, so it appears whole.
