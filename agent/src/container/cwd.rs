@@ -6,11 +6,10 @@ use std::os::fd::OwnedFd;
 use std::path::{Component, Path, PathBuf};
 
 use protocol::rpc::ErrorCode;
-use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use serde_json::Value;
 
-use super::links::open_directory;
+use super::links::{open_directory, open_root};
 use super::{Failure, program};
 
 /// Makes the directory of the container's first process, unless a mount will bring it.
@@ -51,7 +50,7 @@ fn make_in(root: &OwnedFd, path: &Path) -> Result<(), Errno> {
             continue;
         };
         let child = parent.join(name);
-        if open_in(root, &child) == Err(Errno::NOENT) {
+        if open_directory(root, &child).is_err_and(|errno| errno == Errno::NOENT) {
             rustix::fs::mkdirat(open_directory(root, &parent)?, name, 0o755.into())?;
         }
         parent = child;
@@ -61,45 +60,40 @@ fn make_in(root: &OwnedFd, path: &Path) -> Result<(), Errno> {
 
 /// [`explain`] of the container's first process, whose directory is made: where a file is in the way, runc tells of that.
 pub(super) fn explain_first(failure: Failure, root: &Path, cwd: Option<&str>) -> Failure {
-    let (ErrorCode::Internal, Some(path)) = (failure.code, cwd) else {
-        return failure;
-    };
-    let entered = open_root(root).and_then(|root| open_in(&root, Path::new(path)));
-    if entered != Err(Errno::NOTDIR) {
-        return explain(failure, root, cwd);
-    }
-    let reason = program::text(Errno::NOTDIR);
-    Failure::new(
-        ErrorCode::Invalid,
-        format!("error during container init: mkdir {path}: {reason}"),
-    )
+    explain_by(failure, root, cwd, |cwd, errno| match errno {
+        Errno::NOTDIR => format!(
+            "error during container init: mkdir {cwd}: {}",
+            program::text(errno)
+        ),
+        _ => cannot_enter(cwd, errno),
+    })
 }
 
 /// What libcontainer's vague failure means if the process cannot enter `cwd`, below the directory `root`.
 pub(super) fn explain(failure: Failure, root: &Path, cwd: Option<&str>) -> Failure {
+    explain_by(failure, root, cwd, cannot_enter)
+}
+
+fn explain_by(
+    failure: Failure,
+    root: &Path,
+    cwd: Option<&str>,
+    text: impl FnOnce(&str, Errno) -> String,
+) -> Failure {
     let (ErrorCode::Internal, Some(cwd)) = (failure.code, cwd) else {
         return failure;
     };
-    let entered = open_root(root).and_then(|root| open_in(&root, Path::new(cwd)));
-    match entered {
-        Ok(()) => failure,
-        Err(errno) => Failure::new(
-            ErrorCode::Invalid,
-            format!(
-                "chdir to cwd ({cwd:?}) set in config.json failed: {}",
-                program::text(errno)
-            ),
-        ),
+    match open_root(root).and_then(|root| open_directory(root, Path::new(cwd))) {
+        Ok(_) => failure,
+        Err(errno) => Failure::new(ErrorCode::Invalid, text(cwd, errno)),
     }
 }
 
-fn open_root(root: &Path) -> Result<OwnedFd, Errno> {
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, root, flags, Mode::empty())
-}
-
-fn open_in(root: &OwnedFd, path: &Path) -> Result<(), Errno> {
-    open_directory(root, path).map(drop)
+fn cannot_enter(cwd: &str, errno: Errno) -> String {
+    format!(
+        "chdir to cwd ({cwd:?}) set in config.json failed: {}",
+        program::text(errno)
+    )
 }
 
 #[cfg(test)]
