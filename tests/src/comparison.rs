@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::engine::{Engine, Kind, shell};
+use crate::engine::{Engine, Kind};
+use crate::output::shell;
 
 /// The reference, and what is compared with it.
 const RUNTIMES: [&str; 2] = ["/usr/sbin/runc", "/usr/local/bin/husk"];
@@ -14,10 +15,10 @@ const PUBLISHED: &str = include_str!("../../docs/engines.md");
 
 /// A story: commands that follow from each other.
 #[derive(Debug)]
-pub struct Section {
+struct Section {
     title: String,
     /// Part of every run.
-    pub quick: bool,
+    quick: bool,
     commands: Vec<Step>,
 }
 
@@ -31,7 +32,7 @@ struct Step {
 }
 
 /// Reads a file of sections; `tests/engines/containers.txt` describes the format.
-pub fn parse(text: &str) -> Result<Vec<Section>> {
+fn parse(text: &str) -> Result<Vec<Section>> {
     let mut sections: Vec<Section> = Vec::new();
     let mut next = Step::default();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -66,11 +67,12 @@ pub fn parse(text: &str) -> Result<Vec<Section>> {
     Ok(sections)
 }
 
-/// Runs the sections with both runtimes, and fails with a list of all differences.
-pub fn compare(kind: Kind, sections: &[&Section]) -> Result<()> {
+/// Runs the sections of `text` that are part of every run, or the others, with both runtimes, and fails with a list of all differences.
+pub fn compare(kind: Kind, text: &str, quick: bool) -> Result<()> {
+    let sections = parse(text)?;
     let engine = Engine::start(kind)?;
     let mut problems = String::new();
-    for section in sections {
+    for section in sections.iter().filter(|section| section.quick == quick) {
         let [expected, got] = RUNTIMES.map(|runtime| run(&engine, kind, section, runtime));
         let (expected, got) = (expected?, got?);
         let steps = section.commands.iter().filter(|step| step.is_for(kind));

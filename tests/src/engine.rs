@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::output::{self, Output};
+use crate::output::{self, Output, shell};
 
 /// Where scripts may leave files: on a whole file system, and empty at the start.
 pub const SCRATCH: &str = "/var/tmp/engines";
@@ -185,9 +185,4 @@ impl Drop for Engine {
              rm -rf /var/tmp/engines /dev/shm/libpod_lock",
         );
     }
-}
-
-/// Runs a script to its end.
-pub fn shell(script: &str) -> Result<Output> {
-    output::run(Command::new("sh").args(["-c", script]), b"")
 }

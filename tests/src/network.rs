@@ -8,12 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::Result;
 
 use crate::leaks;
-use crate::output::{self, Output};
-
-/// Runs a line of the shell to its end.
-pub fn shell(line: &str) -> Result<Output> {
-    output::run(Command::new("sh").args(["-c", line]), b"")
-}
+use crate::output::shell;
 
 /// [`leaks::watched`] for tests with such namespaces: the first one brings a mount that stays.
 pub fn watched(test: impl FnOnce() -> Result<()>) -> Result<()> {

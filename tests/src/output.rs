@@ -57,6 +57,11 @@ impl Output {
     }
 }
 
+/// Runs a script of the shell to its end.
+pub fn shell(script: &str) -> Result<Output> {
+    run(Command::new("sh").args(["-c", script]), b"")
+}
+
 /// Runs a command to its end, with `input` on its standard input.
 pub fn run(command: &mut Command, input: &[u8]) -> Result<Output> {
     run_within(command, input, LIMIT)

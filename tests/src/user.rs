@@ -7,8 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::engine::shell;
-use crate::output::{self, Output};
+use crate::output::{self, Output, shell};
 
 /// Its name.
 const NAME: &str = "husk-user";

@@ -1,7 +1,7 @@
 //! The networks of Podman and Docker with husk in runc's place: the same commands, the same answers.
 
 use anyhow::Result;
-use tests::comparison::{Section, compare, parse};
+use tests::comparison::compare;
 use tests::engine::Kind;
 use tests::network::watched;
 
@@ -9,10 +9,7 @@ const NETWORKS: &str = include_str!("../engines/networks.txt");
 
 /// The sections of every run, or the others.
 fn networks(kind: Kind, quick: bool) -> Result<()> {
-    let sections = parse(NETWORKS)?;
-    let chosen = sections.iter().filter(|section| section.quick == quick);
-    let chosen: Vec<&Section> = chosen.collect();
-    watched(|| compare(kind, &chosen))
+    watched(|| compare(kind, NETWORKS, quick))
 }
 
 #[test]

@@ -16,8 +16,7 @@ use tests::bundle::Bundle;
 use tests::husk::husk;
 use tests::leaks::watched;
 use tests::machine::{KERNEL, Machine, Running};
-use tests::network::shell;
-use tests::output;
+use tests::output::{self, shell};
 
 /// The agent, as a program.
 const AGENT: &str = "/usr/local/share/husk/husk-agent";

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use tests::bundle::Bundle;
 use tests::husk::{self, Container, husk};
-use tests::network::{Namespace, shell, watched};
-use tests::output;
+use tests::network::{Namespace, watched};
+use tests::output::{self, shell};
 
 const SOON: Duration = Duration::from_secs(30);
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use anyhow::{Result, ensure};
 use serde_json::json;
 use tests::bundle::Bundle;
-use tests::engine::{Engine, Kind, SCRATCH, shell};
+use tests::engine::{Engine, Kind, SCRATCH};
 use tests::leaks::watched;
+use tests::output::shell;
 use tests::user::User;
 
 #[test]

@@ -9,10 +9,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use tempfile::TempDir;
 use tests::bundle::Bundle;
-use tests::engine::shell;
 use tests::husk::{self, Container};
 use tests::leaks::watched;
-use tests::output::until;
+use tests::output::{shell, until};
 
 /// Longer than the guest believes a name (docs/virtio-fs.md).
 const SOON: Duration = Duration::from_secs(20);
